@@ -1,0 +1,94 @@
+"""The blocked kernels against the plain reference, across blocks, dtypes and layouts."""
+
+import pytest
+import torch
+
+from torchkm.kernels import blocked, layout, reference
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8]
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Blocks of 16 rows and flushes of 40, so that small data crosses both many times."""
+    monkeypatch.setattr(layout, "_FEWEST_ROWS", 16)
+    monkeypatch.setattr(layout, "_MOST_ROWS", 16)
+    monkeypatch.setattr(blocked, "ROWS_PER_FLUSH", 40)
+
+
+def rows(n, d, dtype, generator):
+    x = 40 * torch.rand(n, d, generator=generator, dtype=torch.float64)
+    return x.to(dtype)
+
+
+@pytest.mark.parametrize("unit_rows", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (16, 3, 2), (131, 7, 5), (47, 33, 40)])
+def test_matches_the_reference(n, d, k, dtype, unit_rows, generator):
+    x = rows(n, d, dtype, generator)
+    centroids = rows(k, d, torch.float32, generator)
+    weight = torch.rand(n, generator=generator)
+
+    labels, sq_distances, counts, sums = blocked.nearest_and_sums(x, centroids, weight, unit_rows)
+
+    exact = reference.distances(x.double(), centroids.double(), unit_rows)
+    scale = float(exact.max()) + 1
+    chosen = exact.gather(1, labels.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(chosen, exact.min(dim=1).values, atol=1e-5 * scale, rtol=0)
+    torch.testing.assert_close(sq_distances.double(), chosen, atol=1e-5 * scale, rtol=0)
+    want_counts, want_sums = reference.segment_sums(x, labels, k, weight, unit_rows)
+    torch.testing.assert_close(counts, want_counts, rtol=1e-6, atol=0)
+    torch.testing.assert_close(sums, want_sums, rtol=1e-5, atol=1e-4)
+    assert torch.equal(blocked.nearest(x, centroids, unit_rows)[0], labels)
+
+
+def test_segment_sums_match_the_reference(generator):
+    x = rows(100, 4, torch.float32, generator)
+    labels = torch.randint(3, (100,), generator=generator)
+    got = blocked.segment_sums(x, labels, 5, None, False)
+    want = reference.segment_sums(x, labels, 5, None, False)
+    torch.testing.assert_close(got, want)
+    assert got[0][3:].tolist() == [0, 0]
+
+
+def test_distances_match_cdist(generator):
+    x, centroids = rows(100, 4, torch.float64, generator), rows(9, 4, torch.float64, generator)
+    got = blocked.distances(x, centroids, False).sqrt()
+    torch.testing.assert_close(got, torch.cdist(x, centroids))
+
+
+def test_ties_go_to_the_lowest_index():
+    x = torch.tensor([[0.0], [2.0]])
+    labels, _ = blocked.nearest(x, torch.tensor([[1.0], [1.0], [3.0], [1.0]]), False)
+    assert labels.tolist() == [0, 0]
+
+
+def test_a_large_common_offset_keeps_the_labels(generator):
+    """Without the shift, float32 scores of rows at 1e4 would be off by more than the gaps."""
+    x = torch.randn(200, 8, generator=generator, dtype=torch.float64)
+    centroids = torch.randn(10, 8, generator=generator, dtype=torch.float64)
+    want = reference.nearest(x, centroids, False)[0]
+    got, _ = blocked.nearest((x + 1e4).float(), (centroids + 1e4).float(), False)
+    assert (got != want).float().mean() < 0.02
+    lost = (
+        (centroids + 1e4).float().square().sum(1) / 2
+        - (x + 1e4).float() @ (centroids + 1e4).float().T
+    ).argmin(1)
+    assert (lost != want).float().mean() > 0.2
+
+
+def test_no_array_of_all_scores_is_allocated(generator, monkeypatch):
+    """A block of scores at most: watch every allocation that addmm writes to."""
+    seen = []
+    addmm = torch.addmm
+
+    def spy(*args, **kwargs):
+        seen.append(len(kwargs["out"]))
+        return addmm(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "addmm", spy)
+    blocked.nearest(
+        rows(200, 4, torch.float32, generator), rows(3, 4, torch.float32, generator), False
+    )
+    assert max(seen) == 16
+    assert sum(seen) == 200

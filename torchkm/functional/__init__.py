@@ -1,0 +1,23 @@
+"""WHAT k-means computes: pure functions on tensors, the three steps and how centroids are seeded.
+
+Everything here checks its input, keeps no state and leaves the caller's tensors as they were.
+No loop over passes, no module state and no device trick may live here.
+"""
+
+from torchkm.functional.assignment import Assignment, assign, assign_and_accumulate, distances
+from torchkm.functional.geometry import METRICS, unit
+from torchkm.functional.seeding import INITS, seed
+from torchkm.functional.stats import ClusterStats, accumulate
+
+__all__ = [
+    "INITS",
+    "METRICS",
+    "Assignment",
+    "ClusterStats",
+    "accumulate",
+    "assign",
+    "assign_and_accumulate",
+    "distances",
+    "seed",
+    "unit",
+]

@@ -1,0 +1,179 @@
+"""The first step: which centroid is nearest to each row, and how far it is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchkm import kernels
+from torchkm.functional.checks import as_centroids, as_rows, as_sample_weight
+from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
+from torchkm.functional.stats import ClusterStats
+
+# Below this share of a row's norm, a distance taken as a difference of large numbers has lost
+# digits: it is taken again as a sum of squared differences.
+_CANCELLED = 2.0**-8
+
+
+class Assignment(NamedTuple):
+    """The nearest centroid of each row.
+
+    Attributes:
+        labels: index of it, ``(n,)`` int64; the lowest index among equals.
+        sq_distances: squared distance to it, ``(n,)``, never negative.
+    """
+
+    labels: Tensor
+    sq_distances: Tensor
+
+
+def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
+    """Assign each row to its nearest centroid.
+
+    No gradient is recorded.
+
+    Args:
+        x: rows ``(n, d)``: float32, float64, bfloat16, float16 or uint8.
+        centroids: ``(k, d)``; scores are computed in float32, or float64 where either is.
+        metric: ``"euclidean"``, or ``"cosine"``, where both are scaled to unit length and the
+            squared distance is ``2 - 2 cos``.
+
+    Returns:
+        ``Assignment(labels (n,), sq_distances (n,))``. A row equal to its centroid is at
+        distance 0 exactly.
+
+    Raises:
+        TypeError: rows or centroids of a dtype that is not listed.
+        ValueError: wrong rank or width, empty, not finite, on different devices, an unknown
+            metric, or a row without direction under ``"cosine"``.
+
+    Cost:
+        ``2 n k d`` operations and one read of ``x``; one block of scores in memory.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> assign(x, torch.tensor([[0.0], [8.0]]))
+        Assignment(labels=tensor([0, 0, 1]), sq_distances=tensor([0., 1., 1.]))
+    """
+    x, centroids = _checked(x, centroids, metric)
+    return exactly(x, centroids, nearest(x, centroids, metric), metric)
+
+
+def assign_and_accumulate(
+    x: Any, centroids: Any, sample_weight: Any = None, *, metric: str = "euclidean"
+) -> tuple[Assignment, ClusterStats]:
+    """Assign each row and add up its cluster, in one read of the rows.
+
+    Same as ``assign`` then ``accumulate``, except that distances much smaller than the row's
+    norm carry the rounding of the expanded form.
+
+    Args:
+        x: rows ``(n, d)``.
+        centroids: ``(k, d)``.
+        sample_weight: ``(n,)``, non-negative; None counts each row once.
+        metric: ``"euclidean"`` or ``"cosine"``.
+
+    Returns:
+        The assignment and its ``ClusterStats``.
+
+    Raises:
+        TypeError: as ``assign``.
+        ValueError: as ``assign``, and for weights that are negative, not finite or all zero.
+
+    Cost:
+        ``2 n k d + n d`` operations, one read of ``x``.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> _, stats = assign_and_accumulate(x, torch.tensor([[0.0], [8.0]]))
+        >>> stats.counts
+        tensor([2., 1.], dtype=torch.float64)
+    """
+    x, centroids = _checked(x, centroids, metric)
+    return one_read(x, centroids, as_sample_weight(sample_weight, x), metric)
+
+
+def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
+    """Return the distance of every row to every centroid, ``(n, k)`` (not squared).
+
+    Args:
+        x: rows ``(n, d)``.
+        centroids: ``(k, d)``.
+        metric: ``"euclidean"`` or ``"cosine"``.
+
+    Raises:
+        TypeError: as ``assign``.
+        ValueError: as ``assign``.
+
+    Cost:
+        ``2 n k d`` operations in float64; the ``(n, k)`` result is what it holds.
+
+    Example:
+        >>> import torch
+        >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[5., 0.]])
+    """
+    x, centroids = _checked(x, centroids, metric)
+    return kernels.distances(x, centroids, uses_unit_rows(metric)).sqrt_()
+
+
+def nearest(x: Tensor, centroids: Tensor, metric: str) -> Assignment:
+    """Assign checked rows, distances as the expanded form gives them."""
+    return Assignment(*kernels.nearest(x, centroids, uses_unit_rows(metric)))
+
+
+def one_read(
+    x: Tensor, centroids: Tensor, sample_weight: Tensor | None, metric: str
+) -> tuple[Assignment, ClusterStats]:
+    """Assign and accumulate checked rows."""
+    labels, sq_distances, counts, sums = kernels.nearest_and_sums(
+        x, centroids, sample_weight, uses_unit_rows(metric)
+    )
+    inertia = ClusterStats.weighed(sq_distances, sample_weight)
+    return Assignment(labels, sq_distances), ClusterStats(counts, sums, inertia)
+
+
+def exactly(x: Tensor, centroids: Tensor, assignment: Assignment, metric: str) -> Assignment:
+    """Take again the distances that cancellation has spoilt, as sums of squared differences."""
+    labels, sq_distances = assignment
+    scale = torch.ones_like(sq_distances) if uses_unit_rows(metric) else _spread(centroids, labels)
+    spoilt = torch.nonzero(sq_distances < _CANCELLED * scale).squeeze(1)  # (m,)
+    if len(spoilt):
+        rows = x[spoilt].to(centroids.dtype)  # (m, d)
+        rows = unit(rows) if uses_unit_rows(metric) else rows
+        apart = rows - centroids[labels[spoilt]]
+        sq_distances = sq_distances.index_copy(
+            0, spoilt, apart.square().sum(1).to(sq_distances.dtype)
+        )
+    return Assignment(labels, sq_distances)
+
+
+def feature_variance(x: Tensor, metric: str) -> float:
+    """Mean variance of a feature of checked rows: their inertia as one cluster, per number.
+
+    What tolerances are scaled by, as in scikit-learn; weights are left out, as there.
+    """
+    zero = x.new_zeros(1, x.shape[1], dtype=kernels.compute_dtype(x.dtype))  # (1, d)
+    mean = one_read(x, zero, None, metric)[1].means.to(zero)
+    return one_read(x, mean, None, metric)[1].inertia.item() / x.numel()
+
+
+def _spread(centroids: Tensor, labels: Tensor) -> Tensor:
+    """Squared distance of each row's centroid from the mean of all, ``(n,)``.
+
+    Near its centroid, where it matters, that is the size of what was subtracted.
+    """
+    centred = centroids - centroids.mean(0)
+    return centred.square().sum(1)[labels]
+
+
+def _checked(x: Any, centroids: Any, metric: str) -> tuple[Tensor, Tensor]:
+    rows = as_rows(x)
+    centroids = as_centroids(centroids, rows)
+    check_directions(rows, metric)
+    check_directions(centroids, metric, "centroids")
+    return rows, unit(centroids) if uses_unit_rows(metric) else centroids

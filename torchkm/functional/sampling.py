@@ -1,0 +1,42 @@
+"""Random draws that seeding is made of: from a ``torch.Generator``, never the global state.
+
+Numbers are drawn where the generator lives and moved to the rows, so that one CPU generator
+gives the same draws on every device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Return float64 draws from (0, 1) of the given shape on ``device``."""
+    draws = torch.rand(shape, dtype=torch.float64, device=generator.device, generator=generator)
+    return draws.clamp_(min=torch.finfo(torch.float64).tiny).to(device)
+
+
+def draw_with_replacement(mass: Tensor, draws: Tensor, fallback: Tensor) -> Tensor:
+    """Turn uniform ``draws (t,)`` into indices ``(t,)``, with chances as ``mass (n,)`` is large.
+
+    Where all mass is zero the chances are those of ``fallback (n,)``. No synchronisation.
+    """
+    mass = torch.where(mass.sum() > 0, mass, fallback).to(torch.float64)
+    upto = torch.cumsum(mass, dim=0)
+    # The product may round up to the total, which lies behind every row: stay below it.
+    below = torch.nextafter(upto[-1], torch.zeros_like(upto[-1]))
+    return torch.searchsorted(upto, (draws * upto[-1]).clamp(max=below), right=True)
+
+
+def draw_without_replacement(
+    n: int, m: int, weight: Tensor | None, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Return ``m`` distinct indices out of ``n``, with chances in proportion to ``weight (n,)``.
+
+    An exponential race: the ``m`` smallest of ``-log(u) / weight`` (Efraimidis and Spirakis
+    2006, doi:10.1016/j.ipl.2005.11.003). Rows without weight come last.
+    """
+    times = uniform((n,), generator, device).log_().neg_()
+    if weight is not None:
+        times /= weight.to(times.dtype)
+    return torch.topk(times, m, largest=False).indices

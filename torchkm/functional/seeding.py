@@ -1,0 +1,98 @@
+"""Where centroids begin: by name, as given, or by a function of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchkm import kernels
+from torchkm.functional.checks import (
+    as_centroids,
+    as_generator,
+    as_rows,
+    as_sample_weight,
+    check_k,
+    check_known,
+)
+from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
+from torchkm.functional.plusplus import kmeans_parallel, kmeans_plusplus
+from torchkm.functional.sampling import draw_without_replacement
+
+Init = str | Tensor | Callable[[Tensor, int, torch.Generator], Any] | Any
+
+
+def random_rows(
+    x: Tensor, k: int, sample_weight: Tensor | None, generator: torch.Generator, metric: str
+) -> Tensor:
+    """``k`` different rows, with chances in proportion to their weight; returns ``(k, d)``."""
+    del metric  # seed() scales what every method returns
+    index = draw_without_replacement(len(x), k, sample_weight, generator, x.device)
+    return x[index].to(kernels.compute_dtype(x.dtype))
+
+
+INITS = {
+    "k-means++": kmeans_plusplus,
+    "k-means||": kmeans_parallel,
+    "random": random_rows,
+}
+
+
+def seed(
+    x: Any,
+    k: int,
+    init: Init = "k-means++",
+    *,
+    sample_weight: Any = None,
+    metric: str = "euclidean",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the first ``k`` centroids for rows ``x``.
+
+    Args:
+        x: rows ``(n, d)``.
+        k: number of centroids, at most ``n``.
+        init: ``"k-means++"`` (greedy, ``2 + ln k`` trials, on a random ``max(4096, 16 k)`` of
+            the rows), ``"k-means||"`` (for large k), ``"random"`` (different rows), an array
+            ``(k, d)``, or a function ``init(x, k, generator)`` that returns one.
+        sample_weight: ``(n,)``, non-negative.
+        metric: ``"euclidean"`` or ``"cosine"`` (the centroids have unit length).
+        generator: where randomness comes from; None draws a fresh seed from the system. The
+            global random state is never used.
+
+    Returns:
+        Centroids ``(k, d)`` in float32, or float64 for float64 rows.
+
+    Raises:
+        TypeError: rows, weights, k or generator of the wrong type.
+        ValueError: an unknown name (the message lists the known ones), k above n, or an array
+            of the wrong shape.
+
+    Cost:
+        k-means++: ``2 k m d ln k`` operations for its ``m`` rows. k-means||: five passes with
+        ``2 k`` centroids. random: none.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.0], [0.0], [5.0]])
+        >>> seed(x, 2, generator=torch.Generator().manual_seed(0)).sort(dim=0).values
+        tensor([[0.],
+                [5.]])
+    """
+    x = as_rows(x)
+    k = check_k(k, len(x))
+    check_directions(x, metric)
+    generator = as_generator(generator)
+    if isinstance(init, str):
+        method = INITS[check_known("init", init, INITS)]
+        centroids = method(x, k, as_sample_weight(sample_weight, x), generator, metric)
+    else:
+        centroids = as_centroids(init(x, k, generator) if callable(init) else init, x, "init")
+        if len(centroids) != k:
+            raise ValueError(
+                f"init must give k={k} centroids, got an array of shape {tuple(centroids.shape)}"
+            )
+        check_directions(centroids, metric, "init")
+    return unit(centroids) if uses_unit_rows(metric) else centroids.clone()

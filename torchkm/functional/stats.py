@@ -1,0 +1,99 @@
+"""The second step: what a block of rows has to say about the centroids, as numbers that add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torchkm import kernels
+from torchkm.functional.checks import as_labels, as_rows, as_sample_weight, check_k
+from torchkm.functional.geometry import check_directions, uses_unit_rows
+
+if TYPE_CHECKING:
+    from torchkm.functional.assignment import Assignment
+
+
+@dataclass(frozen=True)
+class ClusterStats:
+    """What an update needs to know of the rows; blocks, batches and ranks merge with ``+``.
+
+    Attributes:
+        counts: summed weight of each cluster, ``(k,)`` float64 (exact past 2^24 rows).
+        sums: weighted sum of its rows, ``(k, d)`` float64.
+        inertia: weighted sum of squared distances, ``()`` float64.
+
+    On a device without float64 all three are float32.
+
+    Example:
+        >>> import torch
+        >>> one = ClusterStats(torch.ones(2), torch.ones(2, 3), torch.tensor(0.5))
+        >>> (one + one).inertia
+        tensor(1.)
+    """
+
+    counts: Tensor
+    sums: Tensor
+    inertia: Tensor
+
+    def __add__(self, other: ClusterStats) -> ClusterStats:
+        """Return the stats of both sets of rows together."""
+        return ClusterStats(
+            self.counts + other.counts, self.sums + other.sums, self.inertia + other.inertia
+        )
+
+    @property
+    def means(self) -> Tensor:
+        """Weighted mean of each cluster, ``(k, d)``; zero where a cluster is empty."""
+        counts = torch.where(self.counts > 0, self.counts, 1).unsqueeze(1)  # (k, 1)
+        return self.sums / counts
+
+    @staticmethod
+    def weighed(sq_distances: Tensor, sample_weight: Tensor | None) -> Tensor:
+        """Return the inertia ``()`` of ``sq_distances (n,)``, added up in float64."""
+        dtype = kernels.sum_dtype(sq_distances.device)
+        if sample_weight is None:
+            return sq_distances.sum(dtype=dtype)
+        return sq_distances.to(dtype) @ sample_weight.to(dtype)
+
+
+def accumulate(
+    x: Any,
+    assignment: Assignment,
+    k: int,
+    sample_weight: Any = None,
+    *,
+    metric: str = "euclidean",
+) -> ClusterStats:
+    """Add up the rows of each cluster.
+
+    Args:
+        x: rows ``(n, d)``.
+        assignment: labels ``(n,)`` and squared distances ``(n,)`` of those rows.
+        k: number of clusters.
+        sample_weight: ``(n,)``, non-negative; None counts each row once.
+        metric: under ``"cosine"`` unit rows are added.
+
+    Raises:
+        TypeError: a dtype that rows, labels or weights may not have.
+        ValueError: wrong shapes or devices, labels outside ``[0, k)``, bad weights.
+
+    Cost:
+        ``n d`` additions, one read of ``x``.
+
+    Example:
+        >>> import torch
+        >>> from torchkm.functional import assign
+        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
+        >>> accumulate(x, assign(x, torch.tensor([[0.0], [8.0]])), k=2).sums
+        tensor([[1.],
+                [9.]], dtype=torch.float64)
+    """
+    x = as_rows(x)
+    check_directions(x, metric)
+    labels = as_labels(assignment.labels, x, check_k(k))
+    weight = as_sample_weight(sample_weight, x)
+    counts, sums = kernels.segment_sums(x, labels, k, weight, uses_unit_rows(metric))
+    return ClusterStats(counts, sums, ClusterStats.weighed(assignment.sq_distances, weight))

@@ -1,0 +1,152 @@
+"""Every kernel in blocks of rows: the path for CPUs, and for any device without its own.
+
+A block is converted, shifted to the centroids' mean and kept in cache while it is multiplied,
+reduced and summed, so each pass reads the rows once and never holds more than a block of scores.
+Scores need no row norms: ``argmin_j |x - c_j|^2 = argmin_j |c_j|^2 / 2 - x'c_j``. The shift
+removes the common offset before the product, which is where cancellation would lose digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchkm.kernels.layout import ROWS_PER_FLUSH, compute_dtype, rows_per_block, sum_dtype
+
+
+class _Block(NamedTuple):
+    at: slice
+    rows: Tensor  # (b, d), converted and shifted; a view of one reused buffer
+
+
+def nearest(x: Tensor, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor]:
+    """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids."""
+    search = _Search(x, centroids)
+    for block in _blocks(x, search.shift, rows_per_block(x, len(centroids)), unit_rows):
+        search(block)
+    return search.labels, search.sq_distances
+
+
+def nearest_and_sums(
+    x: Tensor, centroids: Tensor, sample_weight: Tensor | None, unit_rows: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return ``labels (n,)``, ``sq_distances (n,)``, ``counts (k,)`` and ``sums (k, d)``."""
+    search = _Search(x, centroids)
+    totals = _Totals(search.shift, len(centroids), sample_weight)
+    for block in _blocks(x, search.shift, rows_per_block(x, len(centroids)), unit_rows):
+        totals.add(block, search(block))
+    counts, sums = totals.finish()
+    return search.labels, search.sq_distances, counts, sums
+
+
+def segment_sums(
+    x: Tensor, labels: Tensor, k: int, sample_weight: Tensor | None, unit_rows: bool
+) -> tuple[Tensor, Tensor]:
+    """Return ``counts (k,)`` and ``sums (k, d)`` of the rows with each label."""
+    shift = x.new_zeros(x.shape[1], dtype=compute_dtype(x.dtype))  # (d,)
+    totals = _Totals(shift, k, sample_weight)
+    for block in _blocks(x, shift, rows_per_block(x, 0), unit_rows):
+        totals.add(block, labels[block.at])
+    return totals.finish()
+
+
+def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
+    """Return squared distances ``(n, k)``, exact to the digits of the compute dtype.
+
+    The expanded form is taken in float64 where there is one: a row that sits on a centroid
+    comes out near 1e-16 of its norm, and the root of that is still small.
+    """
+    dtype = sum_dtype(x.device)
+    centred = centroids.to(dtype)
+    shift = centred.mean(0)  # (d,)
+    centred = centred - shift
+    out = x.new_empty(len(x), len(centroids), dtype=compute_dtype(x.dtype, centroids.dtype))
+    for block in _blocks(x, shift, rows_per_block(x, len(centroids)), unit_rows):
+        norms = _sq_norms(block.rows).unsqueeze(1) + _sq_norms(centred)  # (b, k)
+        out[block.at] = torch.addmm(norms, block.rows, centred.T, alpha=-2).clamp_(min=0)
+    return out
+
+
+class _Search:
+    """Nearest centroids of one block at a time, into arrays for all rows."""
+
+    def __init__(self, x: Tensor, centroids: Tensor) -> None:
+        dtype = compute_dtype(x.dtype, centroids.dtype)
+        centroids = centroids.to(dtype)
+        self.shift = centroids.mean(0)  # (d,)
+        self._centred = centroids - self.shift  # (k, d)
+        self._half_norms = _sq_norms(self._centred) / 2  # (k,)
+        n, k = len(x), len(centroids)
+        self._scores = x.new_empty(min(rows_per_block(x, k), n), k, dtype=dtype)
+        self.labels = torch.empty(n, dtype=torch.int64, device=x.device)
+        self.sq_distances = x.new_empty(n, dtype=dtype)
+
+    def __call__(self, block: _Block) -> Tensor:
+        """Fill in one block and return its ``labels (b,)``."""
+        scores = self._scores[: len(block.rows)]
+        torch.addmm(self._half_norms, block.rows, self._centred.T, alpha=-1, out=scores)
+        labels, best = self.labels[block.at], self.sq_distances[block.at]
+        torch.min(scores, dim=1, out=(best, labels))  # (b, k) -> (b,)
+        best.mul_(2).add_(_sq_norms(block.rows)).clamp_(min=0)
+        return labels
+
+
+class _Totals:
+    """Counts and sums, gathered in the compute dtype and kept in float64.
+
+    The rows arrive shifted, so partial sums stay small; ``finish`` puts the shift back.
+    """
+
+    def __init__(self, shift: Tensor, k: int, sample_weight: Tensor | None) -> None:
+        dtype = sum_dtype(shift.device)
+        self._shift = shift.to(dtype)
+        self._sample_weight = sample_weight
+        self._counts = shift.new_zeros(k, dtype=dtype)
+        self._sums = shift.new_zeros(k, len(shift), dtype=dtype)
+        self._partial = shift.new_zeros(k, len(shift))
+        self._n_pending = 0
+
+    def add(self, block: _Block, labels: Tensor) -> None:
+        rows, k = block.rows, len(self._counts)
+        if self._sample_weight is None:
+            self._counts += torch.bincount(labels, minlength=k)
+        else:
+            weight = self._sample_weight[block.at]
+            rows = rows.mul_(weight.unsqueeze(1))  # the buffer is ours, and read for the last time
+            self._counts.index_add_(0, labels, weight.to(self._counts.dtype))
+        self._partial.index_add_(0, labels, rows)
+        self._n_pending += len(rows)
+        if self._n_pending >= ROWS_PER_FLUSH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._sums += self._partial
+        self._partial.zero_()
+        self._n_pending = 0
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        self._flush()
+        return self._counts, self._sums.addcmul_(self._counts.unsqueeze(1), self._shift)
+
+
+def _blocks(x: Tensor, shift: Tensor, size: int, unit_rows: bool) -> Iterator[_Block]:
+    """Yield the rows block by block, converted to the dtype of ``shift`` and shifted by it."""
+    buffer = shift.new_empty(min(size, len(x)), len(shift))
+    for start in range(0, len(x), size):
+        at = slice(start, min(start + size, len(x)))
+        rows = buffer[: at.stop - at.start]
+        if unit_rows:
+            rows.copy_(x[at])
+            rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True)).sub_(shift)
+        elif x.dtype == rows.dtype:
+            torch.sub(x[at], shift, out=rows)
+        else:
+            rows.copy_(x[at]).sub_(shift)
+        yield _Block(at, rows)
+
+
+def _sq_norms(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(rows, dim=1).square_()  # (b, d) -> (b,)

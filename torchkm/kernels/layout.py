@@ -1,0 +1,31 @@
+"""Number formats and block sizes: what each device is given to work on at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Elements of rows plus scores held at once. On a CPU the block should stay in the last level of
+# cache between the product, the minimum and the sums; a GPU needs enough rows to fill the chip.
+_BLOCK_ELEMENTS = {"cpu": 2**20}
+_BLOCK_ELEMENTS_ELSEWHERE = 2**26
+_FEWEST_ROWS, _MOST_ROWS = 256, 2**16
+
+# Rows summed in the compute dtype before the partial sums move to float64.
+ROWS_PER_FLUSH = 2**16
+
+
+def compute_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """Return the dtype to compute in: float32, or float64 when any operand is."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype that counts, sums and inertia add in: float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def rows_per_block(x: Tensor, k: int) -> int:
+    """Return how many rows of ``x (n, d)`` to score at once against ``k`` centroids."""
+    budget = _BLOCK_ELEMENTS.get(x.device.type, _BLOCK_ELEMENTS_ELSEWHERE)
+    return min(max(budget // (x.shape[1] + k), _FEWEST_ROWS), _MOST_ROWS)
