@@ -1,0 +1,26 @@
+"""WHEN centroids move: the update rules, the one loop, stopping and restarts.
+
+Every rule is an answer to two questions (how much of the past to keep, how far to move), so
+there is one update and one loop. No assignment arithmetic and no device trick may live here.
+"""
+
+from torchkm.solvers.fit import KMeansResult, kmeans
+from torchkm.solvers.outcome import EmptyClusterWarning, PassRecord, Status
+from torchkm.solvers.rules import RULES, Decay, Lloyd, MiniBatch, UpdateRule, as_rule
+from torchkm.solvers.update import CentroidState, update
+
+__all__ = [
+    "RULES",
+    "CentroidState",
+    "Decay",
+    "EmptyClusterWarning",
+    "KMeansResult",
+    "Lloyd",
+    "MiniBatch",
+    "PassRecord",
+    "Status",
+    "UpdateRule",
+    "as_rule",
+    "kmeans",
+    "update",
+]

@@ -1,0 +1,191 @@
+"""The one loop: batches through assign, accumulate and update until something says stop.
+
+Lloyd is the case of one batch that holds every row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchkm.functional import Assignment, ClusterStats
+from torchkm.functional.assignment import exactly, one_read
+from torchkm.functional.reseeding import farthest_rows, reseed
+from torchkm.kernels import sum_dtype
+from torchkm.solvers.outcome import PassRecord, Status
+from torchkm.solvers.rules import UpdateRule
+from torchkm.solvers.update import CentroidState, Step, update
+
+Callback = Callable[[PassRecord], object]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The rows to cluster, checked.
+
+    Attributes:
+        x: ``(n, d)``.
+        sample_weight: ``(n,)`` or None.
+        metric: name of the geometry.
+    """
+
+    x: Tensor
+    sample_weight: Tensor | None
+    metric: str
+
+    def take(self, index: Tensor | None) -> Problem:
+        """Return the rows of ``index (b,)``, or all of them."""
+        if index is None:
+            return self
+        index = index.to(self.x.device)
+        weight = None if self.sample_weight is None else self.sample_weight.index_select(0, index)
+        return Problem(self.x.index_select(0, index), weight, self.metric)
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop.
+
+    Attributes:
+        max_iter: passes at most.
+        shift: summed squared movement in a pass that counts as none.
+        callback: called after each pass; a true answer stops.
+    """
+
+    max_iter: int
+    shift: float
+    callback: Callback | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where the loop ended.
+
+    Attributes:
+        centroids: ``(k, d)``.
+        assignment: of all rows to these centroids where the last pass gave it, else None.
+        status: why it stopped.
+        history: a record of each pass.
+    """
+
+    centroids: Tensor
+    assignment: Assignment | None
+    status: Status
+    history: tuple[PassRecord, ...]
+
+
+def run(
+    problem: Problem,
+    centroids: Tensor,
+    rule: UpdateRule,
+    batch_size: int,
+    stopping: Stopping,
+    generator: torch.Generator,
+) -> Fit:
+    """Pass over the rows until the labels repeat, the centroids rest, or a limit is reached.
+
+    One device synchronisation a pass, two in a pass that re-seeds a cluster.
+    """
+    n = len(problem.x)
+    rule = rule.for_rows(n)
+    counts = centroids.new_zeros(len(centroids), dtype=sum_dtype(centroids.device))
+    state = CentroidState(centroids, counts)
+    labels = torch.full((n,), -1, device=centroids.device)  # (n,)
+    history: list[PassRecord] = []
+    while True:
+        batches = shuffled_batches(n, batch_size, generator) if rule.streaming else [None]
+        one = _one_pass(problem, state, rule, batches, labels)
+        record = PassRecord(len(history) + 1, *one.figures)
+        history.append(record)
+        status = _status(record, stopping)
+        if status is Status.LABELS_UNCHANGED and one.whole is not None:
+            # The same labels a pass ago gave these very centroids.
+            return Fit(state.centroids, one.whole, status, tuple(history))
+        state, labels = one.state, one.labels
+        if status is not None:
+            return Fit(state.centroids, None, status, tuple(history))
+
+
+def shuffled_batches(n: int, batch_size: int, generator: torch.Generator) -> Iterable[Tensor]:
+    """Return the indices of ``n`` rows in random order, in batches as equal as can be.
+
+    There are as many batches as ``batch_size`` needs; none is a small remainder.
+    """
+    order = torch.randperm(n, generator=generator, device=generator.device)
+    return torch.tensor_split(order, math.ceil(n / batch_size))
+
+
+class _Pass(NamedTuple):
+    state: CentroidState
+    labels: Tensor  # (n,)
+    whole: Assignment | None  # of all rows to the centroids before, where one batch held them
+    figures: tuple[float, float, int, int]  # inertia, shift, n_changed, n_reseeded
+
+
+class _Batch(NamedTuple):
+    rows: Problem
+    assignment: Assignment
+    stats: ClusterStats
+    before: CentroidState
+    step: Step
+
+
+def _one_pass(
+    problem: Problem,
+    state: CentroidState,
+    rule: UpdateRule,
+    batches: Iterable[Tensor | None],
+    old_labels: Tensor,
+) -> _Pass:
+    start, labels = state.centroids, old_labels.clone()
+    inertia = torch.zeros_like(state.counts[0])
+    for index in batches:
+        last = _one_batch(problem.take(index), state, rule)
+        labels[... if index is None else index.to(labels.device)] = last.assignment.labels
+        inertia += last.stats.inertia
+        state = last.step.state
+    n_changed = (labels != old_labels).sum()
+    shift, n_empty = _shift(start, state), last.step.empty.sum()
+    figures = [inertia, shift, n_changed, n_empty]
+    total, moved, changed, empty = torch.stack([f.to(inertia) for f in figures]).tolist()
+    n_reseeded = 0
+    if empty:
+        state, n_reseeded = _reseeded(last, rule, int(empty))
+        moved = _shift(start, state).item()
+    whole = None if rule.streaming else last.assignment
+    return _Pass(state, labels, whole, (total, moved, int(changed), n_reseeded))
+
+
+def _one_batch(rows: Problem, state: CentroidState, rule: UpdateRule) -> _Batch:
+    x, weight, metric = rows.x, rows.sample_weight, rows.metric
+    assignment, stats = one_read(x, state.centroids, weight, metric)
+    return _Batch(rows, assignment, stats, state, update(stats, state, rule, metric))
+
+
+def _reseeded(batch: _Batch, rule: UpdateRule, n_empty: int) -> tuple[CentroidState, int]:
+    x, weight, metric = batch.rows.x, batch.rows.sample_weight, batch.rows.metric
+    exact = exactly(x, batch.before.centroids, batch.assignment, metric)
+    farthest = farthest_rows(x, exact, n_empty, weight, metric)
+    stats, into = reseed(batch.stats, batch.step.empty, farthest)
+    step = update(stats, batch.before.forget(into), rule, metric)
+    return step.state, len(into)
+
+
+def _shift(start: Tensor, state: CentroidState) -> Tensor:
+    return (state.centroids - start).square().sum(dtype=state.counts.dtype)
+
+
+def _status(record: PassRecord, stopping: Stopping) -> Status | None:
+    stop = stopping.callback(record) if stopping.callback is not None else False
+    if record.n_changed == 0 and record.n_reseeded == 0:
+        return Status.LABELS_UNCHANGED
+    if record.shift <= stopping.shift:
+        return Status.TOLERANCE
+    if stop:
+        return Status.CALLBACK
+    return Status.MAX_ITER if record.n_iter >= stopping.max_iter else None

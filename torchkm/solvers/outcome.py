@@ -1,0 +1,61 @@
+"""What a fit reports: why it stopped, and what each pass saw."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Status(Enum):
+    """Why a fit stopped; ``value`` is its name in files, ``message`` a sentence for people.
+
+    Example:
+        >>> Status.MAX_ITER.message
+        'stopped at max_iter before the centroids settled'
+    """
+
+    LABELS_UNCHANGED = "labels_unchanged"
+    TOLERANCE = "tolerance"
+    MAX_ITER = "max_iter"
+    CALLBACK = "callback"
+
+    @property
+    def message(self) -> str:
+        """The reason as a sentence."""
+        return _MESSAGES[self]
+
+    @property
+    def converged(self) -> bool:
+        """Whether the centroids settled by themselves."""
+        return self in (Status.LABELS_UNCHANGED, Status.TOLERANCE)
+
+
+_MESSAGES = {
+    Status.LABELS_UNCHANGED: "converged: no row changed its cluster in the last pass",
+    Status.TOLERANCE: "converged: the centroids moved less than tol in the last pass",
+    Status.MAX_ITER: "stopped at max_iter before the centroids settled",
+    Status.CALLBACK: "stopped by the callback",
+}
+
+
+class PassRecord(NamedTuple):
+    """What one pass over the rows saw.
+
+    Attributes:
+        n_iter: number of the pass, from 1.
+        inertia: weighted sum of squared distances to the centroids that the rows were given to
+            (under Lloyd: those before the pass's update).
+        shift: squared distance that the centroids moved in the pass, summed.
+        n_changed: rows whose label differs from the pass before.
+        n_reseeded: empty clusters that were given a far row.
+    """
+
+    n_iter: int
+    inertia: float
+    shift: float
+    n_changed: int
+    n_reseeded: int
+
+
+class EmptyClusterWarning(UserWarning):
+    """The rows have fewer distinct values than there are clusters, so some stay empty."""
