@@ -1,0 +1,361 @@
+"""Streaming k-means as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchkm import functional
+from torchkm.functional import Assignment, ClusterStats
+from torchkm.functional.assignment import exactly, nearest, one_read
+from torchkm.functional.checks import (
+    as_rows,
+    as_sample_weight,
+    check_integer,
+    check_k,
+    check_same_device,
+)
+from torchkm.functional.geometry import check_directions, uses_unit_rows
+from torchkm.functional.reseeding import FarthestRows, farthest_rows, reseed
+from torchkm.functional.seeding import Init
+from torchkm.kernels import sum_dtype
+from torchkm.solvers import CentroidState, UpdateRule, as_rule, update
+
+Farthest = Callable[[int], FarthestRows]
+
+_FLOATS = (torch.float32, torch.float64)
+
+
+class KMeans(nn.Module):
+    """k-means that learns from batches and assigns new rows.
+
+    ``update`` makes one streaming step; the first one seeds the centroids from its own rows.
+    ``forward`` assigns. Everything learnt is in buffers of fixed shape, so ``state_dict``,
+    ``.to(device)`` and checkpoints work as for any module. Centroids stay in float32 or better
+    and counts in float64, also after ``.half()``. There are no parameters and no gradients.
+
+    Args:
+        k: number of clusters.
+        n_features: width of the rows.
+        rule: how a batch moves the centroids: ``"minibatch"``, ``"minibatch-sqrt"``,
+            ``"decay"``, ``"lloyd"`` (each batch replaces what was learnt), or a rule with
+            settings, as ``torchkm.solvers.Decay(half_life=10_000)``.
+        init: how the first ``update`` seeds; see ``torchkm.functional.seed``.
+        metric: ``"euclidean"`` or ``"cosine"``.
+        device: of the buffers.
+        dtype: of the centroids: float32 (default) or float64.
+
+    Attributes:
+        centroids: ``(k, n_features)``.
+        counts: weight that each cluster has seen and not forgotten, ``(k,)`` float64.
+        n_rows_seen: rows given to ``update`` so far, ``()`` int64.
+        seeded: whether the centroids have a value yet, ``()`` bool.
+
+    Raises:
+        TypeError: sizes that are not integers.
+        ValueError: sizes below 1, unknown names, a dtype below float32.
+
+    Example:
+        >>> import torch, torchkm
+        >>> rows = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+        >>> module = torchkm.nn.KMeans(k=3, n_features=2)
+        >>> for batch in rows.split(250):
+        ...     stats = module.update(batch)
+        >>> module.predict(rows).shape
+        torch.Size([1000])
+        >>> module
+        KMeans(k=3, n_features=2, rule=MiniBatch(learning_rate='mean'), init='k-means++',
+               metric='euclidean', n_rows_seen=1000)
+    """
+
+    centroids: Tensor
+    counts: Tensor
+    n_rows_seen: Tensor
+    seeded: Tensor
+
+    def __init__(
+        self,
+        k: int,
+        n_features: int,
+        *,
+        rule: str | UpdateRule = "minibatch",
+        init: Init = "k-means++",
+        metric: str = "euclidean",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.k = check_k(k)
+        self.n_features = check_integer("n_features", n_features, 1)
+        self.rule = as_rule(rule)
+        self.init = init
+        self.metric = metric
+        uses_unit_rows(metric)
+        if dtype not in _FLOATS:
+            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        empty = torch.zeros(k, n_features, device=device, dtype=dtype)
+        self.register_buffer("centroids", empty)
+        self.register_buffer("counts", torch.zeros_like(empty[:, 0], dtype=sum_dtype(empty.device)))
+        self.register_buffer("n_rows_seen", torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
+        self._was_seeded = False
+
+    @torch.no_grad()
+    def seed(
+        self,
+        x: Any,
+        init: Init | None = None,
+        *,
+        sample_weight: Any = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Set the centroids from rows, and forget what was learnt before.
+
+        Args:
+            x: rows ``(n, n_features)``, at least ``k`` of them.
+            init: overrides the module's own: a name, an array ``(k, n_features)`` or a function.
+            sample_weight: ``(n,)``, non-negative.
+            generator: where randomness comes from; None draws a fresh seed from the system.
+
+        Raises:
+            TypeError: as ``torchkm.functional.seed``.
+            ValueError: as ``torchkm.functional.seed``; the module stays as it was.
+
+        Example:
+            >>> import torch, torchkm
+            >>> module = torchkm.nn.KMeans(k=1, n_features=1)
+            >>> module.seed(torch.tensor([[2.0], [4.0]]), init=torch.tensor([[3.0]]))
+            >>> module.centroids
+            tensor([[3.]])
+        """
+        rows = self._rows(x)
+        centroids = functional.seed(
+            rows,
+            self.k,
+            self.init if init is None else init,
+            sample_weight=sample_weight,
+            metric=self.metric,
+            generator=generator,
+        )
+        self.centroids.copy_(centroids)
+        self.counts.zero_()
+        self.n_rows_seen.zero_()
+        self.seeded.fill_(True)
+
+    @torch.no_grad()
+    def update(
+        self,
+        x: Any,
+        sample_weight: Any = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> ClusterStats:
+        """Learn from one batch; the first batch seeds the centroids.
+
+        A cluster left without rows is given one that lies far from its centroid.
+
+        Args:
+            x: rows ``(b, n_features)``; the first time at least ``k`` of them.
+            sample_weight: ``(b,)``, non-negative.
+            generator: for seeding, the first time only.
+
+        Returns:
+            The ``ClusterStats`` of the batch, against the centroids before the step.
+
+        Raises:
+            TypeError: rows or weights of a wrong dtype.
+            ValueError: rows of a wrong shape, empty, NaN or infinite, bad weights, or a first
+                batch with fewer than ``k`` rows; the module stays as it was.
+
+        Cost:
+            ``2 b k d`` operations, one read of ``x``, one device synchronisation.
+
+        Example:
+            >>> import torch, torchkm
+            >>> module = torchkm.nn.KMeans(k=1, n_features=1)
+            >>> module.update(torch.tensor([[2.0], [4.0]])).counts
+            tensor([2.], dtype=torch.float64)
+            >>> module.centroids
+            tensor([[3.]])
+        """
+        rows = self._rows(x)
+        weight = as_sample_weight(sample_weight, rows)
+        if not self.is_seeded:
+            self.seed(rows, sample_weight=weight, generator=generator)
+        assignment, stats = one_read(rows, self.centroids, weight, self.metric)
+        self.apply_stats(stats, len(rows), self.farthest_from(rows, assignment, weight))
+        return stats
+
+    @torch.no_grad()
+    def accumulate(self, x: Any, sample_weight: Any = None) -> tuple[Assignment, ClusterStats]:
+        """Assign a batch and add up its clusters, without learning from it.
+
+        With ``apply_stats`` the two halves of ``update``, for who merges batches or ranks first.
+
+        Args:
+            x: rows ``(b, n_features)``.
+            sample_weight: ``(b,)``, non-negative.
+
+        Returns:
+            ``Assignment`` and ``ClusterStats``; stats of several batches add.
+
+        Raises:
+            TypeError: as ``update``.
+            ValueError: as ``update``, or a module without centroids.
+        """
+        rows = self._rows(x)
+        self._check_seeded()
+        return one_read(rows, self.centroids, as_sample_weight(sample_weight, rows), self.metric)
+
+    @torch.no_grad()
+    def apply_stats(
+        self, stats: ClusterStats, n_rows: int | Tensor, farthest: Farthest | None = None
+    ) -> int:
+        """Move the centroids as the rule says.
+
+        Args:
+            stats: of one batch, or a sum over batches or ranks.
+            n_rows: how many rows they were made of.
+            farthest: where rows for empty clusters come from, as ``farthest_from`` returns it;
+                None leaves empty clusters where they are.
+
+        Returns:
+            How many empty clusters were re-seeded.
+        """
+        before = CentroidState(self.centroids, self.counts)
+        step = update(stats, before, self.rule, self.metric)
+        n_empty = int(step.empty.sum()) if farthest is not None else 0
+        n_reseeded = 0
+        if farthest is not None and n_empty:
+            stats, into = reseed(stats, step.empty, farthest(n_empty))
+            step = update(stats, before.forget(into), self.rule, self.metric)
+            n_reseeded = len(into)
+        self.centroids.copy_(step.state.centroids)
+        self.counts.copy_(step.state.counts)
+        self.n_rows_seen += n_rows
+        return n_reseeded
+
+    def farthest_from(
+        self, x: Tensor, assignment: Assignment, sample_weight: Tensor | None = None
+    ) -> Farthest:
+        """Return a function that finds rows for ``n_empty`` clusters in an assigned batch.
+
+        It is to be called before the centroids move.
+
+        Args:
+            x: rows ``(b, n_features)``.
+            assignment: of those rows to the present centroids.
+            sample_weight: ``(b,)`` or None.
+        """
+
+        def find(n_empty: int) -> FarthestRows:
+            exact = exactly(x, self.centroids, assignment, self.metric)
+            return farthest_rows(x, exact, n_empty, sample_weight, self.metric)
+
+        return find
+
+    def forward(self, x: Tensor) -> Assignment:
+        """Assign rows to their nearest centroids.
+
+        Args:
+            x: ``(*, n_features)``, any float dtype or uint8.
+
+        Returns:
+            ``Assignment(labels (*), sq_distances (*))``.
+
+        Raises:
+            TypeError: rows of a wrong dtype.
+            ValueError: rows of a wrong width, empty, NaN or infinite, or a module without
+                centroids. Under ``torch.compile`` and ``torch.export`` values are not looked at.
+
+        Cost:
+            ``2 n k d`` operations and one block of scores; compiled, all ``(n, k)`` scores.
+
+        Example:
+            >>> import torch, torchkm
+            >>> module = torchkm.nn.KMeans(k=2, n_features=1)
+            >>> module.seed(torch.zeros(2, 1), init=torch.tensor([[0.0], [8.0]]))
+            >>> module(torch.tensor([[1.0], [9.0]])).labels
+            tensor([0, 1])
+        """
+        shape = x.shape[:-1]
+        if torch.compiler.is_compiling():
+            found = nearest(x.reshape(-1, self.n_features), self.centroids, self.metric)
+        else:
+            self._check_seeded()
+            found = functional.assign(
+                self._rows(x, flatten=True), self.centroids, metric=self.metric
+            )
+        return Assignment(*(part.reshape(shape) for part in found))
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return the labels ``(*)`` of rows ``x (*, n_features)``, as ``forward`` gives them."""
+        return self(x).labels
+
+    @torch.no_grad()
+    def transform(self, x: Tensor) -> Tensor:
+        """Return the distance of every row to every centroid, ``(*, k)`` (not squared).
+
+        Args:
+            x: ``(*, n_features)``.
+
+        Raises:
+            TypeError: rows of a wrong dtype.
+            ValueError: as ``forward``.
+        """
+        self._check_seeded()
+        rows = self._rows(x, flatten=True)
+        out = functional.distances(rows, self.centroids, metric=self.metric)
+        return out.reshape(*x.shape[:-1], self.k)
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the centroids have a value."""
+        # Asked of the device until it says yes, so that a stream on a GPU need not wait each time.
+        self._was_seeded = self._was_seeded or bool(self.seeded)
+        return self._was_seeded
+
+    def extra_repr(self) -> str:
+        """Name the sizes, the rule and how much was learnt."""
+        init = f"{tuple(self.init.shape)} array" if hasattr(self.init, "shape") else repr(self.init)
+        seen = "?" if self.n_rows_seen.is_meta else int(self.n_rows_seen)
+        return (
+            f"k={self.k}, n_features={self.n_features}, rule={self.rule}, init={init}, "
+            f"metric={self.metric!r}, n_rows_seen={seen}"
+        )
+
+    def _check_seeded(self) -> None:
+        if not self.is_seeded:
+            raise ValueError(
+                "this KMeans has no centroids yet: call update(x) or seed(x), "
+                "or load a state_dict, first"
+            )
+
+    def _rows(self, x: Any, *, flatten: bool = False) -> Tensor:
+        if flatten and isinstance(x, Tensor) and x.ndim != 2 and x.shape[-1:] == (self.n_features,):
+            x = x.reshape(-1, self.n_features)
+        rows = as_rows(x)
+        if rows.shape[1] != self.n_features:
+            raise ValueError(
+                f"x must have n_features={self.n_features} columns, got shape {tuple(rows.shape)}"
+            )
+        check_same_device(rows, self.centroids, "the module")
+        check_directions(rows, self.metric)
+        return rows
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KMeans:
+        """Move as any module does, but never to a dtype that would lose what was learnt."""
+        centroids, counts = self.centroids, self.counts
+        super()._apply(fn, recurse)
+        device = self.centroids.device
+        if self.centroids.dtype not in _FLOATS:
+            self.centroids = centroids.to(device)
+        self.counts = counts.to(device, sum_dtype(device))
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._was_seeded = False
