@@ -1,0 +1,108 @@
+"""Scores as functions of a contingency table ``(k, n_classes)``, computed in float64.
+
+Conventions for degenerate tables are scikit-learn's. Empty clusters and classes do not count.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def entropy(counts: Tensor) -> Tensor:
+    """Return the entropy ``()`` in nats of ``counts`` of any shape."""
+    counts = counts.double()
+    share = counts[counts > 0] / counts.sum()
+    return -(share * share.log()).sum()
+
+
+def conditional_entropy(table: Tensor) -> Tensor:
+    """Return the entropy ``()`` of the column that is left when the row is known, in nats."""
+    table = table.double()
+    sizes = table.sum(1, keepdim=True).expand_as(table)  # (k, n_classes)
+    held = table > 0
+    return -(table[held] * (table[held] / sizes[held]).log()).sum() / table.sum()
+
+
+def homogeneity_from_table(table: Tensor) -> Tensor:
+    """Return how far each cluster holds one class only, in [0, 1]; 1 where there is one class.
+
+    Rosenberg and Hirschberg 2007 (https://aclanthology.org/D07-1043).
+
+    Example:
+        >>> homogeneity_from_table(torch.tensor([[5, 0], [0, 3], [0, 2]]))
+        tensor(1., dtype=torch.float64)
+    """
+    classes = entropy(table.sum(0))
+    return _share(classes - conditional_entropy(table), classes)
+
+
+def completeness_from_table(table: Tensor) -> Tensor:
+    """Return how far each class lies in one cluster only, in [0, 1]; 1 where there is one cluster.
+
+    Rosenberg and Hirschberg 2007.
+    """
+    return homogeneity_from_table(table.T)
+
+
+def v_measure_from_table(table: Tensor, beta: float = 1.0) -> Tensor:
+    """Return the weighted harmonic mean of homogeneity and completeness.
+
+    Rosenberg and Hirschberg 2007; ``beta`` above 1 favours completeness.
+    """
+    h, c = homogeneity_from_table(table), completeness_from_table(table)
+    return (1 + beta) * h * c / (beta * h + c).clamp_min(torch.finfo(h.dtype).tiny)
+
+
+def normalized_mutual_info_from_table(table: Tensor) -> Tensor:
+    """Return the mutual information over the mean of both entropies.
+
+    Strehl and Ghosh 2002 (doi:10.1162/153244303321897735), with the arithmetic mean.
+    """
+    classes, clusters = entropy(table.sum(0)), entropy(table.sum(1))
+    return _share(classes - conditional_entropy(table), (classes + clusters) / 2)
+
+
+def adjusted_rand_from_table(table: Tensor) -> Tensor:
+    """Return the share of pairs that agree, corrected for chance: 1 at best, 0 at random.
+
+    Hubert and Arabie 1985 (doi:10.1007/BF01908075).
+    """
+    table = table.double()
+    together = _pairs(table)
+    in_clusters, in_classes = _pairs(table.sum(1)), _pairs(table.sum(0))
+    n = table.sum()
+    expected = in_clusters * in_classes / (n * (n - 1) / 2).clamp_min(1)
+    most = (in_clusters + in_classes) / 2
+    return _share(together - expected, most - expected)
+
+
+def majority_vote_accuracy_from_table(table: Tensor) -> Tensor:
+    """Return the share of rows in the most frequent class of their cluster (purity).
+
+    Manning, Raghavan and Schuetze 2008, section 16.3.
+    """
+    return table.amax(dim=1).sum().double() / table.sum().double()
+
+
+def hungarian_accuracy_from_table(table: Tensor) -> Tensor:
+    """Return the share of rows that the best one-to-one matching of clusters to classes gets right.
+
+    Kuhn 1955 (doi:10.1002/nav.3800020109), by SciPy.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(table.cpu().numpy(), maximize=True)
+    matched = table[torch.from_numpy(rows), torch.from_numpy(columns)].sum()
+    return matched.double() / table.sum().double()
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """Return ``part / whole``; 1 where there was nothing to get wrong."""
+    # Both are sums of logarithms: what differs from 0 by rounding is 0.
+    nothing = whole.abs() <= torch.finfo(whole.dtype).eps
+    return torch.where(nothing, 1.0, part / torch.where(nothing, 1.0, whole))
+
+
+def _pairs(counts: Tensor) -> Tensor:
+    return (counts * (counts - 1) / 2).sum()
