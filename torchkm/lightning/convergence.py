@@ -1,0 +1,52 @@
+"""Stopping a Trainer job when the centroids rest."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping
+
+from torchkm.functional.checks import check_number
+from torchkm.lightning.module import KMeansModule
+from torchkm.solvers import Status
+
+
+class ConvergenceStop(EarlyStopping):
+    """Stops the fit when an epoch moves the centroids by no more than ``tol``.
+
+    The movement is squared and summed over all centroids, and compared with ``tol`` times the
+    mean variance of a feature over the seeding rows, as ``torchkm.kmeans`` does with all rows.
+    It is an ``EarlyStopping`` because Lightning runs those after the module has finished its
+    epoch.
+
+    Args:
+        tol: 0 waits until nothing moves at all.
+
+    Attributes:
+        status: why the fit ended: ``Status.TOLERANCE``, or ``Status.MAX_ITER`` until then.
+
+    Raises:
+        TypeError: a tolerance that is not a number.
+        ValueError: a negative one.
+
+    Example:
+        >>> ConvergenceStop(tol=1e-3).status.value
+        'max_iter'
+    """
+
+    def __init__(self, tol: float = 1e-4) -> None:
+        super().__init__(monitor="train/shift", mode="min", verbose=False)
+        self.tol = check_number("tol", tol, 0)
+        self.status = Status.MAX_ITER
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ask for a stop where the epoch moved the centroids too little."""
+        if not isinstance(pl_module, KMeansModule):
+            raise TypeError(
+                f"ConvergenceStop watches a KMeansModule, got {type(pl_module).__name__}"
+            )
+        if pl_module.shift <= self.tol * pl_module.variance.item():
+            self.status = Status.TOLERANCE
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do nothing: k-means has no validation metric to watch."""

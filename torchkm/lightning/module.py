@@ -1,0 +1,232 @@
+"""k-means as a LightningModule: an epoch is one pass over the rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from torchkm.functional import Assignment, ClusterStats
+from torchkm.functional.assignment import feature_variance
+from torchkm.functional.checks import check_integer, check_number
+from torchkm.lightning.batches import Batches
+from torchkm.lightning.ranks import Anchor, gather_farthest, sum_stats
+from torchkm.nn import KMeans
+from torchkm.solvers import Decay, EmptyClusterWarning, as_rule, kmeans
+
+# Seeding looks at the first rows of the shuffled epoch, and improves on them a little.
+_SEED_ROWS_PER_CENTROID, _FEWEST_SEED_ROWS = 32, 8192
+_SEED_PASSES = 10
+
+# Few centroids land in poor optima more often than many, and starting over costs them less.
+_RESTARTS_TIMES_K, _MOST_RESTARTS = 256, 8
+
+
+class KMeansModule(pl.LightningModule):
+    """Drives ``torchkm.nn.KMeans`` through ``Trainer.fit``, by any update rule.
+
+    Centroids are seeded on the first rows of the shuffled training data: ``n_init`` runs of
+    ``kmeans``, ten passes each over ``max(8192, 32 k)`` rows, of which the best is kept. Then
+    each epoch is a pass: the streaming rules update after every batch, ``"lloyd"`` after the
+    epoch. On several processes the stats are summed over ranks before each update.
+
+    There is nothing to optimise by gradients. The optimiser is empty and only counts steps,
+    which is what makes checkpoints, ``max_steps`` and resuming work.
+
+    Args:
+        k: number of clusters.
+        n_features: width of the rows.
+        solver: ``"decay"``, ``"minibatch"``, ``"minibatch-sqrt"`` or ``"lloyd"``.
+        half_life: for ``"decay"``: rows after which a batch counts half; None is half an epoch.
+        init: ``"k-means++"``, ``"k-means||"`` or ``"random"``.
+        n_init: seedings to choose from; None is 256 / k, between 1 and 8.
+        metric: ``"euclidean"`` or ``"cosine"``.
+        seed: of the seeding. The global random state is not used.
+        dtype: of the centroids: ``"float32"`` or ``"float64"``.
+
+    Attributes:
+        kmeans: the ``torchkm.nn.KMeans``.
+        inertia: of the rows in the last epoch, each against the centroids it met.
+        shift: squared distance that the centroids moved in the last epoch, summed.
+        n_reseeded: empty clusters re-seeded in the last epoch.
+        variance: mean variance of a feature over the seeding rows.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: unknown names, sizes below 1, ``half_life`` with another solver.
+
+    Example:
+        >>> from torchkm.lightning import KMeansModule
+        >>> KMeansModule(k=10, n_features=784, solver="lloyd").kmeans.rule
+        Lloyd()
+    """
+
+    variance: Tensor
+
+    def __init__(
+        self,
+        k: int,
+        n_features: int,
+        *,
+        solver: str = "decay",
+        half_life: float | None = None,
+        init: str = "k-means++",
+        n_init: int | None = None,
+        metric: str = "euclidean",
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.automatic_optimization = False
+        rule = as_rule(solver)
+        if half_life is not None:
+            if not isinstance(rule, Decay):
+                raise ValueError(f'half_life belongs to solver "decay", got solver {solver!r}')
+            rule = Decay(check_number("half_life", half_life, 0, above=True))
+        self.kmeans = KMeans(
+            k, n_features, rule=rule, init=init, metric=metric, dtype=getattr(torch, dtype)
+        )
+        self.n_init = _restarts(k) if n_init is None else check_integer("n_init", n_init, 1)
+        self.seed = check_integer("seed", seed, 0)
+        self.register_buffer("variance", torch.zeros(()))
+        self.inertia = self.shift = float("nan")
+        self.n_reseeded = 0
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether centroids move after every batch rather than after an epoch."""
+        return self.kmeans.rule.streaming
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return an optimiser of nothing, whose steps Lightning counts."""
+        return torch.optim.SGD([{"params": []}], lr=0.0)
+
+    def setup(self, stage: str) -> None:
+        """Give DDP the parameter it insists on."""
+        if self.trainer.world_size > 1 and not hasattr(self, "anchor"):
+            self.anchor = Anchor()
+
+    def on_train_start(self) -> None:
+        """Fix the half-life to the length of an epoch, and seed a module that is not."""
+        batches = self.trainer.train_dataloader
+        self.kmeans.rule = self.kmeans.rule.for_rows(_n_rows(batches))
+        if not self.kmeans.is_seeded:
+            self._seed(batches)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's totals."""
+        self._start = self.kmeans.centroids.clone()
+        self._inertia = torch.zeros_like(self.kmeans.counts[0])
+        self._pass: ClusterStats | None = None
+        self.n_reseeded = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Learn from a batch (streaming rules), or add it to the pass (Lloyd)."""
+        rows, targets = split_batch(batch)
+        assignment, stats = self.kmeans.accumulate(rows)
+        self._inertia += stats.inertia
+        if self.is_streaming:
+            self._learn(stats, rows, assignment)
+        else:
+            self._pass = stats if self._pass is None else self._pass + stats
+            self._last = rows, assignment
+        self.optimizers().step()
+        return {"assignment": assignment, "targets": targets}
+
+    def on_train_epoch_end(self) -> None:
+        """Finish the pass, and log its inertia, shift and re-seeded clusters."""
+        if self._pass is not None:
+            self._learn(self._pass, *self._last)
+        inertia = self.trainer.strategy.reduce(self._inertia, reduce_op="sum")
+        shift = (self.kmeans.centroids - self._start).square().sum(dtype=inertia.dtype)
+        self.inertia, self.shift = torch.stack([inertia, shift]).tolist()
+        self.log_dict(
+            {
+                "train/inertia": self.inertia,
+                "train/shift": self.shift,
+                "train/n_reseeded": float(self.n_reseeded),
+                "step": float(self.current_epoch),
+            }
+        )
+
+    def on_test_epoch_start(self) -> None:
+        """Start the test split's total."""
+        self._inertia = torch.zeros_like(self.kmeans.counts[0])
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Assign a batch of the test split."""
+        rows, targets = split_batch(batch)
+        assignment = self.kmeans(rows)
+        self._inertia += ClusterStats.weighed(assignment.sq_distances, None)
+        return {"assignment": assignment, "targets": targets}
+
+    def on_test_epoch_end(self) -> None:
+        """Log the inertia of the test split."""
+        inertia = self.trainer.strategy.reduce(self._inertia, reduce_op="sum")
+        self.log("test/inertia", inertia.item())
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the labels of a batch ``(b,)``; on several ranks, of this rank's rows."""
+        labels: Tensor = self.kmeans.predict(split_batch(batch)[0])
+        return labels
+
+    def forward(self, x: Tensor) -> Assignment:
+        """Assign rows, as ``torchkm.nn.KMeans`` does."""
+        assignment: Assignment = self.kmeans(x)
+        return assignment
+
+    def _learn(self, stats: ClusterStats, rows: Tensor, assignment: Assignment) -> None:
+        farthest = gather_farthest(self.kmeans.farthest_from(rows, assignment), self.trainer)
+        stats = sum_stats(stats, self.trainer)
+        n_rows = stats.counts.sum().round().to(torch.int64)
+        self.n_reseeded += self.kmeans.apply_stats(stats, n_rows, farthest)
+
+    def _seed(self, batches: Iterable[Any]) -> None:
+        model = self.kmeans
+        rows = _first_rows(batches, max(_FEWEST_SEED_ROWS, _SEED_ROWS_PER_CENTROID * model.k))
+        with warnings.catch_warnings():
+            # A sample may hold fewer distinct rows than clusters although the whole does not.
+            warnings.simplefilter("ignore", EmptyClusterWarning)
+            best = kmeans(
+                rows,
+                model.k,
+                init=model.init,
+                n_init=self.n_init,
+                max_iter=_SEED_PASSES,
+                metric=model.metric,
+                generator=torch.Generator().manual_seed(self.seed),
+            )
+        model.seed(rows, init=self.trainer.strategy.broadcast(best.centroids))
+        self.variance.fill_(feature_variance(rows, model.metric))
+
+
+def split_batch(batch: Any) -> tuple[Tensor, Tensor | None]:
+    """Return the rows of a batch, and its targets where it has some."""
+    if isinstance(batch, Tensor):
+        return batch, None
+    rows, targets = batch
+    return rows, targets
+
+
+def _first_rows(batches: Iterable[Any], m: int) -> Tensor:
+    """Return the first rows of an epoch, at least ``m`` where there are as many."""
+    parts: list[Tensor] = []
+    for batch in batches:
+        parts.append(split_batch(batch)[0])
+        if sum(map(len, parts)) >= m:
+            break
+    return torch.cat(parts)[:m]
+
+
+def _n_rows(batches: Any) -> int:
+    """Return the rows in an epoch of our ``Batches`` or of a ``DataLoader``."""
+    return batches.n_rows if isinstance(batches, Batches) else len(batches.dataset)
+
+
+def _restarts(k: int) -> int:
+    return min(max(_RESTARTS_TIMES_K // k, 1), _MOST_RESTARTS)
