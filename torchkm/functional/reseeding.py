@@ -45,10 +45,8 @@ def farthest_rows(
     without weight count as near: they should not draw a centroid.
     """
     labels, sq_distances = assignment
-    if sample_weight is not None:
-        sq_distances = torch.where(sample_weight > 0, sq_distances, 0)
     weight = torch.ones_like(sq_distances) if sample_weight is None else sample_weight
-    top = torch.topk(sq_distances, min(2 * n_empty, len(x)))  # (m,)
+    top = torch.topk(torch.where(weight > 0, sq_distances, 0), min(2 * n_empty, len(x)))  # (m,)
     dtype = kernels.sum_dtype(x.device)
     rows = x[top.indices].to(dtype)  # (m, d)
     return FarthestRows(

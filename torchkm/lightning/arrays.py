@@ -32,6 +32,9 @@ class ArrayDataModule(pl.LightningDataModule):
         divisor: what rows are divided by: 255 brings 8-bit images to [0, 1].
         image_shape: ``(height, width)`` of a row, where rows are pictures.
 
+    Attributes:
+        name: what the rows are called in reports.
+
     Raises:
         TypeError: rows or targets of a wrong dtype.
         ValueError: wrong shapes, empty or non-finite rows, an unknown dtype.
@@ -45,6 +48,8 @@ class ArrayDataModule(pl.LightningDataModule):
         >>> [len(rows) for rows in data.train_dataloader()]
         [34, 33, 33]
     """
+
+    name: str = "arrays"
 
     def __init__(
         self,
@@ -77,11 +82,10 @@ class ArrayDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read the rows once and bring them to the Trainer's device."""
         if not self._splits:
-            self._splits = {
-                name: self._rows(name, *split)
-                for name, split in self.load().items()
-                if split[0] is not None
-            }
+            given = {name: split for name, split in self.load().items() if split[0] is not None}
+            splits = {name: self._rows(name, *split) for name, split in given.items()}
+            _check_splits(splits)
+            self._splits = splits
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             self._splits = {name: rows.to(device) for name, rows in self._splits.items()}
@@ -141,12 +145,24 @@ class ArrayDataModule(pl.LightningDataModule):
         dtype = self.dtype or (x.dtype if x.is_floating_point() else torch.float32)
         if targets is not None:
             targets = as_labels(_array(targets), x)
-        if "train" in self._splits and x.shape[1] != self.n_features:
-            raise ValueError(
-                f"{name} must be as wide as train: expected {self.n_features} columns, "
-                f"got shape {tuple(x.shape)}"
-            )
         return Rows(x, targets, dtype, self.divisor)
+
+
+def data_module(trainer: pl.Trainer) -> ArrayDataModule | None:
+    """Return the Trainer's data module where it is one of ours."""
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, ArrayDataModule) else None
+
+
+def _check_splits(splits: dict[str, Rows]) -> None:
+    if "train" not in splits:
+        raise ValueError("train must be given: there are no rows to fit")
+    widths = {name: rows.x.shape[1] for name, rows in splits.items()}
+    if widths.get("test", widths["train"]) != widths["train"]:
+        raise ValueError(
+            f"test must be as wide as train: expected {widths['train']} columns, "
+            f"got {widths['test']}"
+        )
 
 
 def _array(value: Any) -> Tensor | np.ndarray:

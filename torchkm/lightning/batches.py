@@ -48,7 +48,6 @@ class EpochOrder:
     """The order of rows in an epoch: a function of the seed and the epoch alone.
 
     A run resumed from a checkpoint therefore sees the rows as an uninterrupted one does.
-    Lightning calls ``set_epoch`` because it finds this under ``Batches.sampler``.
 
     Args:
         n: number of rows.
@@ -78,6 +77,7 @@ class Batches:
 
     There are ``ceil(n / batch_size)`` of them, as equal as can be. With several ranks each gets
     its share of every batch, so all make the same number of steps and no row is seen twice.
+    Shuffled batches have a ``sampler``, where Lightning looks for ``set_epoch``.
 
     Args:
         rows: what to hand out.
@@ -100,7 +100,9 @@ class Batches:
     ) -> None:
         self.rows = rows
         self.n_batches = math.ceil(len(rows) / batch_size)
-        self.sampler = EpochOrder(len(rows), seed)
+        self._order = EpochOrder(len(rows), seed)
+        if seed is not None:
+            self.sampler = self._order
         self.rank, self.world_size = rank, world_size
         smallest = len(rows) // self.n_batches
         if smallest < world_size:
@@ -120,6 +122,6 @@ class Batches:
 
     def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         """Hand out this rank's share of each batch."""
-        for batch in torch.tensor_split(self.sampler.order(), self.n_batches):
+        for batch in torch.tensor_split(self._order.order(), self.n_batches):
             rows, targets = self.rows.take(batch[self.rank :: self.world_size])
             yield rows if targets is None else (rows, targets)

@@ -9,12 +9,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from torchkm.functional import ClusterStats
+from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.checks import check_integer
-from torchkm.lightning.arrays import ArrayDataModule
-from torchkm.lightning.module import split_batch
+from torchkm.lightning.arrays import data_module
+from torchkm.lightning.module import as_kmeans_module, split_batch
 from torchkm.metrics import MajorityVote, contingency_table
 from torchkm.metrics.scores import homogeneity_from_table
+from torchkm.nn import KMeans
 
 Scores = dict[str, float]
 
@@ -32,10 +33,12 @@ class _Tally:
         table = None if shape is None else like.new_zeros(shape, dtype=torch.int64)
         return cls(torch.zeros_like(like), table)
 
-    def add(self, labels: Tensor, sq_distances: Tensor, targets: Tensor | None) -> None:
-        self.inertia = self.inertia + ClusterStats.weighed(sq_distances, None)
+    def add(self, assignment: Assignment, targets: Tensor | None) -> None:
+        self.inertia = self.inertia + ClusterStats.weighed(assignment.sq_distances, None)
         if self.table is not None and targets is not None:
-            self.table = self.table + contingency_table(labels, targets, *self.table.shape)
+            k, n_classes = self.table.shape
+            table = contingency_table(assignment.labels, targets, k, n_classes)
+            self.table = self.table + table
 
     def over_ranks(self, trainer: pl.Trainer) -> _Tally:
         def total(part: Tensor) -> Tensor:
@@ -90,7 +93,7 @@ class ClusterMetrics(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's table."""
-        self._epoch = _empty_tally(trainer, pl_module)
+        self._epoch = _empty_tally(trainer, as_kmeans_module(pl_module).kmeans, "train")
 
     def on_train_batch_end(
         self,
@@ -102,7 +105,7 @@ class ClusterMetrics(pl.Callback):
     ) -> None:
         """Add the batch's labels to the table."""
         if self._epoch is not None:
-            self._epoch.add(*outputs["assignment"], outputs["targets"])
+            self._epoch.add(outputs["assignment"], outputs["targets"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's training scores, and the test scores where it is their turn."""
@@ -118,7 +121,7 @@ class ClusterMetrics(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score both splits exactly, and log that as the last step."""
-        train = _tally(trainer, pl_module, "train")
+        train = _tally(trainer, as_kmeans_module(pl_module).kmeans, "train")
         if train is None:
             return
         self.vote = _vote(train)
@@ -128,24 +131,25 @@ class ClusterMetrics(pl.Callback):
             logger.log_metrics(_flat(self.results), step=trainer.current_epoch)
 
     def _test_scores(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Scores]:
-        tally = _tally(trainer, pl_module, "test")
+        tally = _tally(trainer, as_kmeans_module(pl_module).kmeans, "test")
         return {} if tally is None else {"test": tally.scores(self.vote)}
 
 
-def _empty_tally(trainer: pl.Trainer, pl_module: pl.LightningModule) -> _Tally:
-    n_classes = getattr(trainer.datamodule, "n_classes", None)
-    return _Tally.zeros(pl_module.kmeans.k, n_classes, pl_module.kmeans.counts[0])
+def _empty_tally(trainer: pl.Trainer, model: KMeans, split: str) -> _Tally:
+    data = data_module(trainer)
+    has_targets = data is not None and data.split(split).targets is not None
+    return _Tally.zeros(model.k, data.n_classes if data and has_targets else None, model.counts[0])
 
 
-def _tally(trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> _Tally | None:
+def _tally(trainer: pl.Trainer, model: KMeans, split: str) -> _Tally | None:
     """Assign all rows of a split to the present centroids; None where there are none."""
-    data = trainer.datamodule
-    if not isinstance(data, ArrayDataModule) or not data.n_rows(split):
+    data = data_module(trainer)
+    if data is None or not data.n_rows(split):
         return None
-    tally = _empty_tally(trainer, pl_module)
+    tally = _empty_tally(trainer, model, split)
     for batch in data.batches(split):
         rows, targets = split_batch(batch)
-        tally.add(*pl_module.kmeans(rows), targets)
+        tally.add(model(rows), targets)
     return tally.over_ranks(trainer)
 
 

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 
 from torchkm.functional.checks import check_number
-from torchkm.lightning.module import KMeansModule
+from torchkm.lightning.module import as_kmeans_module
 from torchkm.solvers import Status
 
 
@@ -40,11 +40,8 @@ class ConvergenceStop(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask for a stop where the epoch moved the centroids too little."""
-        if not isinstance(pl_module, KMeansModule):
-            raise TypeError(
-                f"ConvergenceStop watches a KMeansModule, got {type(pl_module).__name__}"
-            )
-        if pl_module.shift <= self.tol * pl_module.variance.item():
+        module = as_kmeans_module(pl_module)
+        if module.shift <= self.tol * module.variance.item():
             self.status = Status.TOLERANCE
             trainer.should_stop = True
 

@@ -10,7 +10,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from torchkm import plotting
 from torchkm.functional.checks import check_integer
+from torchkm.lightning.arrays import data_module
 from torchkm.lightning.cluster_metrics import ClusterMetrics
+from torchkm.lightning.module import as_kmeans_module
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,13 +58,14 @@ class CentroidImages(pl.Callback):
         self._draw(trainer, pl_module, self.path)
 
     def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, path: Path | None) -> None:
-        shape = self.image_shape or getattr(trainer.datamodule, "image_shape", None)
+        data = data_module(trainer)
+        shape = self.image_shape or (None if data is None else data.image_shape)
         if shape is None or not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch
-        figure = plotting.centroid_grid(
-            pl_module.kmeans.centroids, shape, _titles(trainer), f"centroids after {epoch} passes"
-        )
+        centroids = as_kmeans_module(pl_module).kmeans.centroids
+        heading = f"centroids after {epoch} passes"
+        figure = plotting.centroid_grid(centroids, shape, _titles(trainer), heading)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_figure("centroids", figure, global_step=epoch)
@@ -72,7 +75,8 @@ class CentroidImages(pl.Callback):
 
 def _titles(trainer: pl.Trainer) -> list[str] | None:
     """The class that each cluster stands for, where a callback knows it."""
-    votes = [c.vote for c in trainer.callbacks if isinstance(c, ClusterMetrics)]
+    callbacks: list[pl.Callback] = getattr(trainer, "callbacks", [])
+    votes = [c.vote for c in callbacks if isinstance(c, ClusterMetrics)]
     known = [vote for vote in votes if vote is not None]
     return [str(c) for c in known[0].classes.tolist()] if known else None
 

@@ -17,6 +17,9 @@ DATASETS = {
     "kmnist": datasets.KMNIST,
 }
 
+# Images and labels, to train and to test.
+_N_FILES = 4
+
 # What torchvision raises for files that are missing, cut short or altered, and for no network.
 _LOAD_ERRORS = (RuntimeError, OSError, ValueError, AssertionError, EOFError)
 
@@ -105,7 +108,7 @@ class MNISTDataModule(ArrayDataModule):
         try:
             return DATASETS[self.name](self.root, train=train, download=False)
         except _LOAD_ERRORS as error:
-            if any(self.folder.glob("*ubyte")):
+            if len(list(self.folder.glob("*-ubyte"))) == _N_FILES:
                 raise DatasetDamaged(
                     f"the files of {self.name} in {self.folder} are incomplete or damaged "
                     f"({error}); delete that folder to have them downloaded again"
@@ -117,5 +120,6 @@ class MNISTDataModule(ArrayDataModule):
             DATASETS[self.name](self.root, download=True)
         except _LOAD_ERRORS as error:
             raise DatasetUnavailable(
-                f"{self.name} is not in {self.folder} and could not be downloaded: {error}"
+                f"{self.name} is not in {self.folder} and could not be downloaded "
+                f"({str(error).splitlines()[0]})"
             ) from error

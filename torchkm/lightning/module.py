@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,9 @@ from torchkm.lightning.batches import Batches
 from torchkm.lightning.ranks import Anchor, gather_farthest, sum_stats
 from torchkm.nn import KMeans
 from torchkm.solvers import Decay, EmptyClusterWarning, as_rule, kmeans
+
+if TYPE_CHECKING:
+    from pytorch_lightning.core.optimizer import LightningOptimizer
 
 # Seeding looks at the first rows of the shuffled epoch, and improves on them a little.
 _SEED_ROWS_PER_CENTROID, _FEWEST_SEED_ROWS = 32, 8192
@@ -113,7 +116,7 @@ class KMeansModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Fix the half-life to the length of an epoch, and seed a module that is not."""
-        batches = self.trainer.train_dataloader
+        batches: Any = self.trainer.train_dataloader
         self.kmeans.rule = self.kmeans.rule.for_rows(_n_rows(batches))
         if not self.kmeans.is_seeded:
             self._seed(batches)
@@ -135,7 +138,7 @@ class KMeansModule(pl.LightningModule):
         else:
             self._pass = stats if self._pass is None else self._pass + stats
             self._last = rows, assignment
-        self.optimizers().step()
+        self._count_step()
         return {"assignment": assignment, "targets": targets}
 
     def on_train_epoch_end(self) -> None:
@@ -180,6 +183,9 @@ class KMeansModule(pl.LightningModule):
         assignment: Assignment = self.kmeans(x)
         return assignment
 
+    def _count_step(self) -> None:
+        cast("LightningOptimizer", self.optimizers()).step()
+
     def _learn(self, stats: ClusterStats, rows: Tensor, assignment: Assignment) -> None:
         farthest = gather_farthest(self.kmeans.farthest_from(rows, assignment), self.trainer)
         stats = sum_stats(stats, self.trainer)
@@ -203,6 +209,17 @@ class KMeansModule(pl.LightningModule):
             )
         model.seed(rows, init=self.trainer.strategy.broadcast(best.centroids))
         self.variance.fill_(feature_variance(rows, model.metric))
+
+
+def as_kmeans_module(pl_module: pl.LightningModule) -> KMeansModule:
+    """Return the module that a callback is called with, which is to be a ``KMeansModule``.
+
+    Raises:
+        TypeError: another module than a ``KMeansModule``.
+    """
+    if not isinstance(pl_module, KMeansModule):
+        raise TypeError(f"this callback goes with a KMeansModule, got {type(pl_module).__name__}")
+    return pl_module
 
 
 def split_batch(batch: Any) -> tuple[Tensor, Tensor | None]:

@@ -8,6 +8,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm.auto import tqdm
 
+from torchkm.lightning.module import as_kmeans_module
+
 
 class InertiaProgressBar(ProgressBar):
     """Shows passes made, inertia and the movement of the centroids; nothing per batch.
@@ -62,6 +64,7 @@ class InertiaProgressBar(ProgressBar):
     def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done = trainer.current_epoch - self._bar.n
         if done > 0:
-            inertia, shift = pl_module.inertia, pl_module.shift
-            self._bar.set_postfix_str(f"inertia {inertia:,.0f}, shift {shift:.3g}", refresh=False)
+            module = as_kmeans_module(pl_module)
+            figures = f"inertia {module.inertia:,.0f}, shift {module.shift:.3g}"
+            self._bar.set_postfix_str(figures, refresh=False)
             self._bar.update(done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from torchkm.functional.checks import check_integer
 from torchkm.metrics import scores
 from torchkm.metrics.contingency import contingency_table
 from torchkm.metrics.functional import inertia
+
+Score = Callable[[Tensor], Tensor]
 
 
 class ContingencyTable(Metric):
@@ -42,9 +44,8 @@ class ContingencyTable(Metric):
     is_differentiable = False
     higher_is_better: bool | None = None
     full_state_update = False
-
     table: Tensor
-    _score: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(torch.clone)
+    score: ClassVar[Score] = torch.clone
 
     def __init__(self, k: int, n_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -59,7 +60,7 @@ class ContingencyTable(Metric):
 
     def compute(self) -> Tensor:
         """Return the score of all rows so far."""
-        return type(self)._score(self.table)
+        return type(self).score(self.table)
 
 
 class Homogeneity(ContingencyTable):
@@ -72,49 +73,49 @@ class Homogeneity(ContingencyTable):
     """
 
     higher_is_better = True
-    _score = staticmethod(scores.homogeneity_from_table)
+    score: ClassVar[Score] = scores.homogeneity_from_table
 
 
 class Completeness(ContingencyTable):
     """How far each class lies in one cluster only; see ``functional.completeness``."""
 
     higher_is_better = True
-    _score = staticmethod(scores.completeness_from_table)
+    score: ClassVar[Score] = scores.completeness_from_table
 
 
 class VMeasure(ContingencyTable):
     """The harmonic mean of homogeneity and completeness; see ``functional.v_measure``."""
 
     higher_is_better = True
-    _score = staticmethod(scores.v_measure_from_table)
+    score: ClassVar[Score] = scores.v_measure_from_table
 
 
 class NormalizedMutualInfo(ContingencyTable):
     """Mutual information over mean entropy; see ``functional.normalized_mutual_info``."""
 
     higher_is_better = True
-    _score = staticmethod(scores.normalized_mutual_info_from_table)
+    score: ClassVar[Score] = scores.normalized_mutual_info_from_table
 
 
 class AdjustedRand(ContingencyTable):
     """Pairs that agree, corrected for chance; see ``functional.adjusted_rand``."""
 
     higher_is_better = True
-    _score = staticmethod(scores.adjusted_rand_from_table)
+    score: ClassVar[Score] = scores.adjusted_rand_from_table
 
 
 class MajorityVoteAccuracy(ContingencyTable):
     """Share of rows in their cluster's class; see ``functional.majority_vote_accuracy``."""
 
     higher_is_better = True
-    _score = staticmethod(scores.majority_vote_accuracy_from_table)
+    score: ClassVar[Score] = scores.majority_vote_accuracy_from_table
 
 
 class HungarianAccuracy(ContingencyTable):
     """Accuracy of the best one-to-one matching; see ``functional.hungarian_accuracy``."""
 
     higher_is_better = True
-    _score = staticmethod(scores.hungarian_accuracy_from_table)
+    score: ClassVar[Score] = scores.hungarian_accuracy_from_table
 
 
 class Inertia(Metric):
@@ -136,9 +137,9 @@ class Inertia(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.set_dtype(torch.float64)
         zero = torch.zeros((), dtype=torch.float64)
         self.add_state("total", default=zero, dist_reduce_fx="sum")
+        self.set_dtype(torch.float64)
 
     def update(self, sq_distances: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add a batch of ``sq_distances (n,)``."""
@@ -147,3 +148,11 @@ class Inertia(Metric):
     def compute(self) -> Tensor:
         """Return the inertia of all rows so far."""
         return self.total
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Inertia:
+        """Move to another device, but never to a narrower dtype."""
+        total = self.total
+        cast("Any", super())._apply(*args, **kwargs)
+        self.total = total.to(self.total.device)
+        self._defaults["total"] = torch.zeros_like(self.total)
+        return self

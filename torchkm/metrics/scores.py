@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchkm.functional.checks import check_number
+
 
 def entropy(counts: Tensor) -> Tensor:
     """Return the entropy ``()`` in nats of ``counts`` of any shape."""
@@ -34,7 +36,8 @@ def homogeneity_from_table(table: Tensor) -> Tensor:
         tensor(1., dtype=torch.float64)
     """
     classes = entropy(table.sum(0))
-    return _share(classes - conditional_entropy(table), classes)
+    # Independent clusters and classes leave a difference of rounding, on either side of 0.
+    return _share(classes - conditional_entropy(table), classes).clamp_min(0)
 
 
 def completeness_from_table(table: Tensor) -> Tensor:
@@ -50,6 +53,7 @@ def v_measure_from_table(table: Tensor, beta: float = 1.0) -> Tensor:
 
     Rosenberg and Hirschberg 2007; ``beta`` above 1 favours completeness.
     """
+    beta = check_number("beta", beta, 0)
     h, c = homogeneity_from_table(table), completeness_from_table(table)
     return (1 + beta) * h * c / (beta * h + c).clamp_min(torch.finfo(h.dtype).tiny)
 
@@ -60,7 +64,7 @@ def normalized_mutual_info_from_table(table: Tensor) -> Tensor:
     Strehl and Ghosh 2002 (doi:10.1162/153244303321897735), with the arithmetic mean.
     """
     classes, clusters = entropy(table.sum(0)), entropy(table.sum(1))
-    return _share(classes - conditional_entropy(table), (classes + clusters) / 2)
+    return _share(classes - conditional_entropy(table), (classes + clusters) / 2).clamp_min(0)
 
 
 def adjusted_rand_from_table(table: Tensor) -> Tensor:

@@ -40,8 +40,7 @@ class MajorityVote:
     confidence: Tensor
 
     def __init__(self, k: int | None = None, n_classes: int | None = None) -> None:
-        self.k = k
-        self.n_classes = n_classes
+        self.k, self.n_classes = self._given = k, n_classes
 
     @classmethod
     def from_table(cls, table: Tensor) -> MajorityVote:
@@ -50,7 +49,7 @@ class MajorityVote:
         Raises:
             ValueError: a table of another rank, or of no rows.
         """
-        return cls(*table.shape)._count(table)
+        return cls()._count(table)
 
     def fit(self, labels: Any, targets: Any, sample_weight: Any = None) -> MajorityVote:
         """Take the vote.
@@ -65,7 +64,7 @@ class MajorityVote:
             ValueError: as ``contingency_table``.
         """
         return self._count(
-            contingency_table(labels, targets, self.k, self.n_classes, sample_weight)
+            contingency_table(labels, targets, *self._given, sample_weight=sample_weight)
         )
 
     def predict(self, labels: Any) -> Tensor:
@@ -105,9 +104,10 @@ class MajorityVote:
         """Return the share of the rows ``()`` of another ``table (k, n)`` that the vote gets right.
 
         Raises:
-            ValueError: a table of another number of clusters, or no vote yet.
+            ValueError: a table of another shape or of no rows, or no vote yet.
         """
         self._check_fitted()
+        _check_table(table)
         if len(table) != len(self.classes):
             raise ValueError(
                 f"table must have a row for each of {len(self.classes)} clusters, got {len(table)}"
@@ -122,10 +122,7 @@ class MajorityVote:
         return f"MajorityVote(k={self.k}, n_classes={self.n_classes})"
 
     def _count(self, table: Tensor) -> MajorityVote:
-        if table.ndim != 2 or not bool(table.any()):
-            raise ValueError(
-                f"a vote needs a table (k, n_classes) of at least one row, got {tuple(table.shape)}"
-            )
+        _check_table(table)
         self.k, self.n_classes = table.shape
         sizes = table.sum(1)  # (k,)
         most_frequent = table.sum(0).argmax()
@@ -137,3 +134,11 @@ class MajorityVote:
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes"):
             raise ValueError("this MajorityVote has no vote yet: call fit(labels, targets) first")
+
+
+def _check_table(table: Tensor) -> None:
+    if table.ndim != 2 or not bool(table.any()):
+        raise ValueError(
+            f"table must be (k, n_classes) and count at least one row, got {tuple(table.shape)} "
+            f"of sum {float(table.sum()):g}"
+        )

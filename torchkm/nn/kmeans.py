@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -346,10 +346,10 @@ class KMeans(nn.Module):
         check_directions(rows, self.metric)
         return rows
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KMeans:
+    def _apply(self, *args: Any, **kwargs: Any) -> KMeans:
         """Move as any module does, but never to a dtype that would lose what was learnt."""
         centroids, counts = self.centroids, self.counts
-        super()._apply(fn, recurse)
+        cast("Any", super())._apply(*args, **kwargs)
         device = self.centroids.device
         if self.centroids.dtype not in _FLOATS:
             self.centroids = centroids.to(device)
