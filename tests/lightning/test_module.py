@@ -1,0 +1,165 @@
+"""KMeansModule under a real Trainer, against the core and against itself resumed."""
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader, TensorDataset
+
+import torchkm
+from torchkm.lightning import ArrayDataModule, KMeansModule
+from torchkm.solvers import RULES, Decay
+
+
+@pytest.fixture
+def data(blobs):
+    return ArrayDataModule(blobs.float(), batch_size=64, seed=1)
+
+
+def given(k, rows):
+    """A module whose centroids are the first rows."""
+    module = KMeansModule(k, rows.shape[1], solver="lloyd")
+    module.kmeans.seed(rows, init=rows[:k])
+    return module
+
+
+@pytest.mark.parametrize("solver", sorted(RULES))
+def test_every_rule_learns(solver, data, blobs, trainer):
+    module = KMeansModule(6, 5, solver=solver)
+    trainer(max_epochs=5).fit(module, data)
+    best = torchkm.kmeans(blobs, 6, n_init=5, generator=torch.Generator().manual_seed(0))
+    assert module.kmeans(blobs).sq_distances.sum() < 1.02 * best.inertia
+    assert int(module.kmeans.n_rows_seen) == 5 * 600
+
+
+def test_lloyd_through_the_trainer_is_lloyd(data, blobs, trainer):
+    rows = blobs.float()
+    module = given(6, rows)
+    trainer(max_epochs=4).fit(module, data)
+    want = torchkm.kmeans(rows, 6, init=rows[:6], max_iter=4, tol=0)
+    torch.testing.assert_close(module.kmeans.centroids, want.centroids)
+    assert module.inertia == pytest.approx(want.history[3].inertia, rel=1e-6)
+    assert module.shift == pytest.approx(want.history[3].shift, rel=1e-3)
+
+
+def test_lloyd_reseeds_an_empty_cluster_at_the_end_of_the_pass(data, blobs, trainer):
+    rows = blobs.float()
+    module = given(6, rows)
+    module.kmeans.centroids[2] = 1e3
+    trainer(max_epochs=1).fit(module, data)
+    assert module.n_reseeded == 1
+    assert (module.kmeans.centroids[2].unsqueeze(0) - rows).norm(dim=1).min() < 1e-4
+
+
+def test_a_streaming_epoch_is_update_over_the_batches(data, blobs, trainer):
+    module = KMeansModule(6, 5, solver="minibatch")
+    module.kmeans.seed(blobs, init=blobs[:6])
+    bare = torchkm.nn.KMeans(6, 5, rule="minibatch")
+    bare.seed(blobs, init=blobs[:6])
+    trainer(max_epochs=2).fit(module, data)
+    batches = data.train_dataloader()
+    for epoch in range(2):
+        batches.sampler.set_epoch(epoch)
+        for rows in batches:
+            bare.update(rows)
+    assert torch.equal(module.kmeans.centroids, bare.centroids)
+    assert torch.equal(module.kmeans.counts, bare.counts)
+
+
+def test_half_life_is_half_an_epoch_unless_given(data, trainer):
+    module = KMeansModule(6, 5)
+    trainer(max_epochs=1).fit(module, data)
+    assert module.kmeans.rule == Decay(half_life=300)
+    module = KMeansModule(6, 5, half_life=1000)
+    trainer(max_epochs=1).fit(module, data)
+    assert module.kmeans.rule == Decay(half_life=1000)
+
+
+def test_same_seed_same_centroids_and_the_global_state_is_left_alone(data, trainer):
+    before = torch.get_rng_state()
+    runs = []
+    for seed in (3, 3, 4):
+        module = KMeansModule(6, 5, seed=seed)
+        trainer(max_epochs=2).fit(module, data)
+        runs.append(module.kmeans.centroids)
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, trainer, tmp_path):
+    whole = KMeansModule(6, 5)
+    trainer(max_epochs=6).fit(whole, data)
+
+    checkpoint = ModelCheckpoint(tmp_path, filename="last", save_on_train_epoch_end=True)
+    settings = {"enable_checkpointing": True, "callbacks": [checkpoint]}
+    trainer(max_epochs=2, **settings).fit(KMeansModule(6, 5), data)
+    saved = tmp_path / "last.ckpt"
+    assert saved.is_file()
+    assert int(torch.load(saved, weights_only=True)["state_dict"]["kmeans.n_rows_seen"]) == 1200
+
+    resumed = KMeansModule(6, 5)
+    again = trainer(max_epochs=6, enable_checkpointing=True, callbacks=[checkpoint])
+    again.fit(resumed, data, ckpt_path=saved)
+    assert again.current_epoch == 6
+    assert torch.equal(resumed.kmeans.centroids, whole.kmeans.centroids)
+    assert torch.equal(resumed.kmeans.counts, whole.kmeans.counts)
+
+    loaded = KMeansModule.load_from_checkpoint(saved)
+    assert loaded.hparams.k == 6
+    assert loaded.kmeans.is_seeded
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_plain_dataloaders_serve(blobs, trainer):
+    loader = DataLoader(TensorDataset(blobs.float(), torch.zeros(600)), batch_size=100)
+    module = KMeansModule(6, 5)
+    trainer(max_epochs=2, log_every_n_steps=1).fit(module, loader)
+    assert int(module.kmeans.n_rows_seen) == 1200
+
+
+def test_test_and_predict(data, blobs, trainer):
+    module = given(6, blobs.float())
+    labels = torch.cat(trainer().predict(module, data))
+    assert torch.equal(labels, module.kmeans.predict(blobs.float()))
+
+    scored = ArrayDataModule(blobs.float(), test=blobs[:50].float())
+    (result,) = trainer().test(module, scored, verbose=False)
+    want = module.kmeans(blobs[:50].float()).sq_distances.sum()
+    assert result["test/inertia"] == pytest.approx(want.item(), rel=1e-6)
+
+
+def test_bfloat16_trainer_keeps_centroids_in_float32(data, trainer):
+    module = KMeansModule(6, 5)
+    trainer(max_epochs=1, precision="bf16-true").fit(module, data)
+    assert module.kmeans.centroids.dtype == torch.float32
+    assert module.kmeans.counts.dtype == torch.float64
+
+
+def test_max_steps_counts_batches(data, trainer):
+    module = KMeansModule(6, 5)
+    t = trainer(max_epochs=-1, max_steps=15)
+    t.fit(module, data)
+    assert t.global_step == 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"solver": "adam"}, "solver must be one of"),
+        ({"solver": "lloyd", "half_life": 3}, 'half_life belongs to solver "decay"'),
+        ({"half_life": 0}, "half_life must be finite and above 0, got 0"),
+        ({"n_init": 0}, "n_init must be at least 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"k": 0}, "k must be at least 1"),
+        ({"dtype": "bfloat16"}, "dtype must be torch.float32 or torch.float64"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        KMeansModule(**{"k": 3, "n_features": 2, **arguments})
+
+
+def test_fewer_rows_than_clusters(trainer):
+    with pytest.raises(ValueError, match="at most the number of rows: got k=6 for n=5"):
+        trainer().fit(KMeansModule(6, 2), ArrayDataModule(torch.rand(5, 2)))
