@@ -42,7 +42,8 @@ def build_parser() -> ArgumentParser:
     add("--k", type=int, default=256, help="Number of clusters.")
     add(
         "--data",
-        type=Literal[_DATA] | None,
+        type=str,
+        choices=_DATA,
         default=None,
         help="Data set. Left out: mnist, or the embedded digits where mnist cannot be had.",
     )
@@ -141,12 +142,14 @@ def parse(argv: list[str]) -> Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the job that the flags describe."""
     flags = parse(sys.argv[1:] if argv is None else argv)
-    _check_accelerator(flags.accelerator)
+    _check_flags(flags)
     _quiet_lightning()
+    from torchkm.functional.checks import check_k
     from torchkm.lightning import DatasetUnavailable
 
     try:
         data = load_data(flags)
+        check_k(flags.k, data.n_rows("train"))
         run_dir = make_run_dir(flags, data.name)
         fit(flags, data, run_dir)
     except DatasetUnavailable as error:
@@ -208,7 +211,7 @@ def make_run_dir(flags: Namespace, data_name: str) -> Path:
 def fit(flags: Namespace, data: ArrayDataModule, run_dir: Path) -> None:
     """Fit, score, and write everything that the run leaves."""
     import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import ModelCheckpoint
+    from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
     from pytorch_lightning.loggers import TensorBoardLogger
 
     from torchkm.lightning import (
@@ -246,6 +249,7 @@ def fit(flags: Namespace, data: ArrayDataModule, run_dir: Path) -> None:
             InertiaProgressBar(),
             metrics,
             CentroidImages(path=run_dir / "centroids.png"),
+            LambdaCallback(on_train_end=lambda *_: _log_settings(flags, trainer, metrics)),
             convergence,
             checkpoints,
         ],
@@ -254,16 +258,15 @@ def fit(flags: Namespace, data: ArrayDataModule, run_dir: Path) -> None:
     )
     if trainer.is_global_zero:
         _save_config(flags, run_dir)
-        print(
-            f"{data.name}: {data.n_rows('train'):,} rows of {data.n_features} to fit, k={flags.k}"
-        )
+        rows = f"{data.n_rows('train'):,} rows of {data.n_features} numbers"
+        print(f"{data.name}: {rows} to fit, k={flags.k}", flush=True)
 
     started = time.perf_counter()
     try:
         trainer.fit(module, data, ckpt_path=_checkpoint(flags, run_dir))
-    finally:
-        if trainer.interrupted:
-            _explain_interrupt(run_dir, checkpoints.best_model_path)
+    except (KeyboardInterrupt, SystemExit):
+        _explain_interrupt(run_dir, checkpoints.best_model_path)
+        raise
     seconds = time.perf_counter() - started
 
     if trainer.is_global_zero:
@@ -303,7 +306,6 @@ def _report(
         **metrics.results,
     }
     (run_dir / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
-    _log_hyperparameters(flags, trainer, metrics)
     print(f"\n{summary['n_iter']} passes in {seconds:.1f} s: {convergence.status.message}")
     print(f"{'':8}{'rows':>8}{'inertia':>16}{'homogeneity':>13}{'accuracy':>10}")
     for split, scores in metrics.results.items():
@@ -314,7 +316,8 @@ def _report(
     print(f"\nEverything is in {run_dir}. To look at it:\n  tensorboard --logdir {run_dir.parent}")
 
 
-def _log_hyperparameters(flags: Namespace, trainer: pl.Trainer, metrics: ClusterMetrics) -> None:
+def _log_settings(flags: Namespace, trainer: pl.Trainer, metrics: ClusterMetrics) -> None:
+    """Fill TensorBoard's tab of hyper-parameters: what the run was given, and what it scored."""
     scores = {
         f"hp/{split}_{name}": value
         for split, found in metrics.results.items()
@@ -323,7 +326,6 @@ def _log_hyperparameters(flags: Namespace, trainer: pl.Trainer, metrics: Cluster
     settings = {name: str(value) for name, value in _settings(flags).items()}
     for logger in trainer.loggers:
         logger.log_hyperparams(settings, scores)
-        logger.finalize("success")
 
 
 def _settings(flags: Namespace) -> dict[str, Any]:
@@ -355,10 +357,14 @@ def _announce_fallback(error: Exception) -> None:
     )
 
 
-def _check_accelerator(accelerator: str) -> None:
+def _check_flags(flags: Namespace) -> None:
+    """Stop before any work where a flag cannot be followed."""
     import torch
 
-    if accelerator == "gpu" and not (torch.cuda.is_available() or torch.mps.is_available()):
+    for name in ("k", "batch_size", "max_epochs", "devices"):
+        if flags[name] < 1:
+            stop(f"--{name.replace('_', '-')} must be at least 1, got {flags[name]}")
+    if flags.accelerator == "gpu" and not (torch.cuda.is_available() or torch.mps.is_available()):
         stop("--accelerator gpu: PyTorch sees no GPU on this machine; use cpu or auto")
 
 
@@ -391,8 +397,13 @@ def _quiet_lightning() -> None:
     """Keep Lightning's advertisements and advice for other kinds of model off the screen."""
     import logging
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    import pytorch_lightning  # sets its own level, so it has to come first
+
+    logging.getLogger(pytorch_lightning.__name__).setLevel(logging.WARNING)
+    # Raised inside Lightning against a newer torch; nothing a user of this script can mend.
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    # A resumed run goes on in its own folder.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
 
 
 if __name__ == "__main__":
