@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 
 def describe_machine() -> dict[str, Any]:
     """Return the processor, the threads and the versions that a figure depends on."""
-    import pytorch_lightning
     import torch
 
     return {
@@ -19,7 +19,7 @@ def describe_machine() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "pytorch_lightning": pytorch_lightning.__version__,
+        "pytorch_lightning": version("pytorch-lightning"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 

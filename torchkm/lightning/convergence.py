@@ -9,6 +9,9 @@ from torchkm.functional.checks import check_number
 from torchkm.lightning.module import as_kmeans_module
 from torchkm.solvers import Status
 
+# Movement, in squares and per variance, that float32 rounding alone can make.
+_ROUNDING = 1e-9
+
 
 class ConvergenceStop(EarlyStopping):
     """Stops the fit when an epoch moves the centroids by no more than ``tol``.
@@ -19,7 +22,8 @@ class ConvergenceStop(EarlyStopping):
     epoch.
 
     Args:
-        tol: 0 waits until nothing moves at all.
+        tol: 0 waits until nothing moves but for rounding (batches in another order add up to
+            other last digits, so the movement is never quite 0).
 
     Attributes:
         status: why the fit ended: ``Status.TOLERANCE``, or ``Status.MAX_ITER`` until then.
@@ -41,7 +45,7 @@ class ConvergenceStop(EarlyStopping):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask for a stop where the epoch moved the centroids too little."""
         module = as_kmeans_module(pl_module)
-        if module.shift <= self.tol * module.variance.item():
+        if module.shift <= max(self.tol, _ROUNDING) * module.variance.item():
             self.status = Status.TOLERANCE
             trainer.should_stop = True
 

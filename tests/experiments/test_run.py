@@ -1,0 +1,162 @@
+"""run.py as a user starts it: in a process of its own, on the embedded digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "run.py"
+SCORES = {"inertia", "homogeneity", "accuracy"}
+
+
+def start(*flags, cwd, **environment):
+    env = {name: value for name, value in os.environ.items() if name != "TORCHKM_DATA"}
+    env |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}  # no network
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, flags)],
+        cwd=cwd,
+        env=env | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*flags, cwd, **environment):
+    process = start(*flags, cwd=cwd, **environment)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def test_a_run_leaves_what_it_promises(tmp_path):
+    code, out, err = run("--data", "digits", "--k", 20, "--max-epochs", 4, cwd=tmp_path)
+    assert code == 0, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    for name in ("config.yaml", "metrics.json", "centroids.png", "checkpoints/last.ckpt"):
+        assert (folder / name).stat().st_size > 0, name
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["dataset"] == "digits"
+    assert (metrics["n_train"], metrics["n_test"], metrics["k"]) == (1437, 360, 20)
+    assert (metrics["n_iter"], metrics["status"], metrics["seed"]) == (4, "max_iter", 0)
+    assert metrics["accelerator"] in ("cpu", "cuda")
+    assert metrics["fit_seconds"] > 0
+    for split in ("train", "test"):
+        assert metrics[split].keys() == SCORES
+        assert 0.5 < metrics[split]["accuracy"] <= 1
+
+    assert f"{metrics['test']['accuracy']:.4f}" in out
+    assert "tensorboard --logdir runs" in out
+    assert "Tip" not in err
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (config["k"], config["data"], config["solver"]) == (20, "digits", "decay")
+
+
+def test_flags_override_the_file_and_a_second_run_gets_its_own_folder(tmp_path):
+    (tmp_path / "job.yaml").write_text("data: digits\nk: 12\nmax_epochs: 1\nsolver: lloyd\n")
+    for _ in range(2):
+        code, _, err = run("--config", "job.yaml", "--k", 7, "--output-dir", "out", cwd=tmp_path)
+        assert code == 0, err
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["digits-k7-lloyd-seed0", "digits-k7-lloyd-seed0-2"]
+    one, two = (json.loads((tmp_path / "out" / n / "metrics.json").read_text()) for n in names)
+    assert one["train"] == two["train"]
+
+
+def test_the_default_run_without_mnist_goes_on_with_the_digits_and_says_so(tmp_path):
+    code, _, err = run("--k", 5, "--max-epochs", 1, cwd=tmp_path)
+    assert code == 0, err
+    assert "GOING ON WITH SCIKIT-LEARN'S EMBEDDED DIGITS" in err
+    assert str(Path("data") / "MNIST" / "raw") in err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "metrics.json").read_text())["dataset"] == "digits"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data", "mnist"], "Either point --data-root or $TORCHKM_DATA"),
+        (["--data", "digits", "--k", 2000], "at most the number of rows: got k=2000 for n=1437"),
+        (["--data", "digits", "--k", 0], "--k must be at least 1, got 0"),
+        (["--data", "digits", "--fit-on", "test"], "--fit-on test goes with the MNIST family"),
+        (["--data", "digits", "--half-life", 9, "--solver", "lloyd"], "half_life belongs to"),
+        (["--data", "cifar"], "invalid choice: 'cifar'"),
+        (["--resume", "nowhere"], "there is no"),
+        (["--nonsense", "1"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_said_without_a_traceback(tmp_path, flags, message):
+    code, _, err = run(*flags, cwd=tmp_path)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.mps.is_available(), reason="this machine has a GPU"
+)
+def test_a_gpu_that_is_not_there(tmp_path):
+    code, _, err = run("--data", "digits", "--accelerator", "gpu", cwd=tmp_path)
+    assert code == 2
+    assert err.splitlines() == [
+        "run.py: error: --accelerator gpu: PyTorch sees no GPU on this machine; use cpu or auto"
+    ]
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "taken").write_text("a file, not a folder")
+    code, _, err = run("--data", "digits", "--output-dir", "taken", cwd=tmp_path)
+    assert code == 2
+    assert "--output-dir taken: cannot write there" in err
+    assert "Traceback" not in err
+
+
+def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path):
+    job = ("--data", "digits", "--k", 30, "--tol", 0, "--batch-size", 100)
+    process = start(*job, "--max-epochs", 2000, "--output-dir", "cut", cwd=tmp_path)
+    checkpoint = tmp_path / "cut" / "digits-k30-decay-seed0" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "--resume" in out, err
+    assert "Traceback" not in err
+    done = torch.load(checkpoint, weights_only=True)["epoch"] + 1
+
+    target = done + 3
+    resumed = ("--resume", checkpoint.parents[1], "--max-epochs", target)
+    code, _, err = run(*resumed, cwd=tmp_path)
+    assert code == 0, err
+    code, _, err = run(*job, "--max-epochs", target, "--output-dir", "whole", cwd=tmp_path)
+    assert code == 0, err
+    whole = tmp_path / "whole" / "digits-k30-decay-seed0"
+    states = [
+        torch.load(p / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for p in (checkpoint.parents[1], whole)
+    ]
+    assert int(states[0]["kmeans.n_rows_seen"]) == target * 1437
+    assert torch.equal(states[0]["kmeans.centroids"], states[1]["kmeans.centroids"])
+
+    code, _, err = run(*resumed, cwd=tmp_path)
+    assert code == 2
+    assert "raise --max-epochs" in err
+
+
+def test_help_describes_every_flag(tmp_path):
+    code, out, _ = run("--help", cwd=tmp_path)
+    assert code == 0
+    flags = "k accelerator devices data data-root seed batch-size max-epochs solver init precision"
+    for flag in [*flags.split(), "output-dir", "config", "resume", "metric", "tol"]:
+        assert f"--{flag} " in out

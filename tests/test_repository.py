@@ -1,0 +1,77 @@
+"""What a visitor reads agrees with what is there."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import torchkm
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    command = 'pip install -e ".[test]" && pytest'
+    assert f"    {command}\n" in README
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert re.search(rf"^{re.escape(command)}( \|\| exit 1)?$", ci, re.MULTILINE)
+
+
+def test_versions_agree():
+    assert torchkm.__version__ == PROJECT["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "block",
+    re.findall(r"```python\n(.*?)```", README, re.DOTALL),
+    ids=lambda block: block.strip().splitlines()[0][:40],
+)
+def test_python_in_the_readme_runs(block, tmp_path):
+    subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path, timeout=120)
+
+
+def test_links_in_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_commands_in_the_readme_name_files_that_are_there():
+    named = re.findall(r"(?:experiments|configs)/[\w./]+\.(?:py|yaml)", README)
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_config_is_understood(path):
+    command = [sys.executable, str(ROOT / "experiments" / "run.py"), "--config", str(path)]
+    out = subprocess.check_output([*command, "--print_config"], text=True)
+    for name, value in yaml.safe_load(path.read_text()).items():
+        assert yaml.safe_load(out)[name] == value
+
+
+def test_figures_in_the_readme_are_those_in_the_results():
+    """Each row of the README's tables was printed from the JSON beside it."""
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        import json
+
+        import figures
+        import overheads
+    finally:
+        sys.path.pop(0)
+    results = ROOT / "docs" / "results"
+    mnist = json.loads((results / "mnist.json").read_text())
+    ratios = json.loads((results / "overheads.json").read_text())
+    assert figures.as_table(mnist["medians"]) in README
+    assert overheads.as_table(ratios["results"]) in README
