@@ -107,7 +107,7 @@ class KMeansModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return an optimiser of nothing, whose steps Lightning counts."""
-        return torch.optim.SGD([{"params": []}], lr=0.0)
+        return StepCounter()
 
     def setup(self, stage: str) -> None:
         """Give DDP the parameter it insists on."""
@@ -209,6 +209,21 @@ class KMeansModule(pl.LightningModule):
             )
         model.seed(rows, init=self.trainer.strategy.broadcast(best.centroids))
         self.variance.fill_(feature_variance(rows, model.metric))
+
+
+class StepCounter(torch.optim.Optimizer):
+    """An optimiser without parameters.
+
+    Lightning counts the steps of optimisers and nothing else: without one, checkpoints are not
+    written and ``max_steps`` is never reached.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([{"params": []}], defaults={})
+
+    def step(self, closure: Any = None) -> Any:
+        """Evaluate Lightning's closure."""
+        return None if closure is None else closure()
 
 
 def as_kmeans_module(pl_module: pl.LightningModule) -> KMeansModule:
