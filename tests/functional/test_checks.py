@@ -24,6 +24,7 @@ ROWS = [
     (torch.zeros(2, 0), ValueError, r"at least one row and one column, got \(2, 0\)"),
     (nan_row(), ValueError, "1 of 6 rows hold NaN or infinity, the first is row 4"),
     (X / torch.tensor([0.0, 1.0]), ValueError, "6 of 6 rows hold NaN or infinity"),
+    (X * 1e20, ValueError, "small enough to square in float32, got values up to 1.1e"),
     (X.to(torch.complex64), TypeError, "x must hold float32.* got complex64"),
     (X.to(torch.int64), TypeError, "x must hold float32.* got int64"),
     (np.array([["a", "b"]]), TypeError, "x must hold real numbers, got an array of dtype <U1"),

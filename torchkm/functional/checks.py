@@ -235,8 +235,9 @@ def _check_vector(x: Tensor, name: str) -> None:
 def _check_finite(rows: Tensor, name: str) -> None:
     if not rows.is_floating_point():
         return
-    low, high = torch.aminmax(rows)
-    if bool(torch.isfinite(high - low)) or bool(torch.isfinite(torch.stack([low, high])).all()):
+    largest = torch.stack(torch.aminmax(rows)).abs().max().item()  # NaN comes through
+    if np.isfinite(largest):
+        _check_squares(largest, rows, name)
         return
     bad = ~torch.isfinite(rows).all(dim=1)  # (n,)
     first = int(bad.to(torch.uint8).argmax())
@@ -244,6 +245,16 @@ def _check_finite(rows: Tensor, name: str) -> None:
         f"{name} must be finite: {int(bad.sum())} of {len(rows)} rows hold NaN or infinity, "
         f"the first is row {first}"
     )
+
+
+def _check_squares(largest: float, rows: Tensor, name: str) -> None:
+    dtype = compute_dtype(rows.dtype)
+    # A squared distance is at most d (2 largest)^2, and an expanded one passes through twice that.
+    if largest > (torch.finfo(dtype).max / (8 * rows.shape[1])) ** 0.5:
+        raise ValueError(
+            f"{name} must be small enough to square in {str(dtype).removeprefix('torch.')}, "
+            f"got values up to {largest:g}"
+        )
 
 
 def _shape(x: Tensor) -> str:

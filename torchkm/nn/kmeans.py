@@ -19,10 +19,11 @@ from torchkm.functional.checks import (
     check_same_device,
 )
 from torchkm.functional.geometry import check_directions, uses_unit_rows
-from torchkm.functional.reseeding import FarthestRows, farthest_rows, reseed
+from torchkm.functional.reseeding import FarthestRows, farthest_rows
 from torchkm.functional.seeding import Init
 from torchkm.kernels import sum_dtype
 from torchkm.solvers import CentroidState, UpdateRule, as_rule, update
+from torchkm.solvers.update import reseed_and_update
 
 Farthest = Callable[[int], FarthestRows]
 
@@ -226,15 +227,13 @@ class KMeans(nn.Module):
             How many empty clusters were re-seeded.
         """
         before = CentroidState(self.centroids, self.counts)
-        step = update(stats, before, self.rule, self.metric)
-        n_empty = int(step.empty.sum()) if farthest is not None else 0
-        n_reseeded = 0
-        if farthest is not None and n_empty:
-            stats, into = reseed(stats, step.empty, farthest(n_empty))
-            step = update(stats, before.forget(into), self.rule, self.metric)
-            n_reseeded = len(into)
-        self.centroids.copy_(step.state.centroids)
-        self.counts.copy_(step.state.counts)
+        (after, empty), n_reseeded = update(stats, before, self.rule, self.metric), 0
+        if farthest is not None and (n_empty := int(empty.sum())):
+            after, n_reseeded = reseed_and_update(
+                stats, before, self.rule, self.metric, empty, farthest(n_empty)
+            )
+        self.centroids.copy_(after.centroids)
+        self.counts.copy_(after.counts)
         self.n_rows_seen += n_rows
         return n_reseeded
 

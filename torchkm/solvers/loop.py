@@ -15,11 +15,11 @@ from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.assignment import exactly, one_read
-from torchkm.functional.reseeding import farthest_rows, reseed
+from torchkm.functional.reseeding import farthest_rows
 from torchkm.kernels import sum_dtype
 from torchkm.solvers.outcome import PassRecord, Status
 from torchkm.solvers.rules import UpdateRule
-from torchkm.solvers.update import CentroidState, Step, update
+from torchkm.solvers.update import CentroidState, Step, reseed_and_update, update
 
 Callback = Callable[[PassRecord], object]
 
@@ -171,9 +171,7 @@ def _reseeded(batch: _Batch, rule: UpdateRule, n_empty: int) -> tuple[CentroidSt
     x, weight, metric = batch.rows.x, batch.rows.sample_weight, batch.rows.metric
     exact = exactly(x, batch.before.centroids, batch.assignment, metric)
     farthest = farthest_rows(x, exact, n_empty, weight, metric)
-    stats, into = reseed(batch.stats, batch.step.empty, farthest)
-    step = update(stats, batch.before.forget(into), rule, metric)
-    return step.state, len(into)
+    return reseed_and_update(batch.stats, batch.before, rule, metric, batch.step.empty, farthest)
 
 
 def _shift(start: Tensor, state: CentroidState) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torchkm.functional import ClusterStats
 from torchkm.functional.geometry import centroids_on
+from torchkm.functional.reseeding import FarthestRows, reseed
 from torchkm.solvers.rules import UpdateRule
 
 
@@ -79,3 +80,22 @@ def update(
     # A centroid without rows is to stay as it was to the bit.
     moved = torch.where(stats.counts.unsqueeze(1) > 0, moved, centroids)
     return Step(CentroidState(moved, counts), rule.is_empty(counts))
+
+
+def reseed_and_update(
+    stats: ClusterStats,
+    state: CentroidState,
+    rule: UpdateRule,
+    metric: str,
+    empty: Tensor,
+    farthest: FarthestRows,
+) -> tuple[CentroidState, int]:
+    """Apply ``stats`` after moving one of the ``farthest`` rows into each ``empty (k,)`` cluster.
+
+    For an ``update`` that left clusters empty; the state is the one before it.
+
+    Returns:
+        The state after, and how many clusters were re-seeded.
+    """
+    stats, into = reseed(stats, empty, farthest)
+    return update(stats, state.forget(into), rule, metric).state, len(into)
