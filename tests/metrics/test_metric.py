@@ -133,7 +133,8 @@ def test_a_collection_keeps_tables_of_other_sizes_apart():
 @each_metric
 def test_directions(cls):
     assert cls.higher_is_better is (None if cls is metrics.ContingencyTable else True)
-    assert not cls.is_differentiable
+    assert cls.is_differentiable is metrics.Inertia.is_differentiable is False
+    assert cls.full_state_update is metrics.Inertia.full_state_update is False
     assert metrics.Inertia.higher_is_better is False
 
 

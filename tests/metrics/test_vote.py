@@ -181,3 +181,13 @@ def test_what_is_no_table(table):
         MajorityVote.from_table(table)
     with pytest.raises(ValueError, match=r"table must be \(k, n_classes\) and count"):
         MajorityVote().fit([0, 1], [0, 1]).accuracy_from_table(table)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(-2.0, "-2"), (float("nan"), "nan")])
+def test_what_is_no_count(count, shown):
+    """A negative count would give a confidence above 1."""
+    table = torch.tensor([[3.0, count], [0.0, 1.0]])
+    with pytest.raises(ValueError, match=f"table must hold counts of at least 0, got {shown}"):
+        MajorityVote.from_table(table)
+    with pytest.raises(ValueError, match=f"table must hold counts of at least 0, got {shown}"):
+        MajorityVote().fit([0, 1], [0, 1]).accuracy_from_table(table)

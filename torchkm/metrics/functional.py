@@ -93,7 +93,8 @@ def adjusted_rand(labels: Any, targets: Any, *, sample_weight: Any = None) -> Te
     """Return the share of pairs on which both agree, corrected for chance: 1 at best.
 
     Arguments, errors and cost as ``homogeneity``; Hubert and Arabie 1985
-    (doi:10.1007/BF01908075). A weight counts as that many rows.
+    (doi:10.1007/BF01908075). A weight counts as that many rows: weights that do not add up to
+    whole rows in each cell of the table are a ValueError.
 
     Example:
         >>> adjusted_rand([0, 0, 1, 1], [1, 1, 0, 0])
@@ -138,6 +139,9 @@ def inertia(sq_distances: Any, sample_weight: Any = None) -> Tensor:
     Raises:
         TypeError: numbers that are not real.
         ValueError: empty, a wrong shape, bad weights.
+
+    Cost:
+        ``n`` operations; with weights, float64 copies ``(n,)`` of both.
 
     Example:
         >>> import torch

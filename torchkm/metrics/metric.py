@@ -55,7 +55,12 @@ class ContingencyTable(Metric):
         self.add_state("table", default=empty, dist_reduce_fx="sum")
 
     def update(self, labels: Tensor, targets: Tensor) -> None:
-        """Add a batch of ``labels (n,)`` and ``targets (n,)``."""
+        """Add a batch of ``labels (n,)`` and ``targets (n,)``.
+
+        Raises:
+            TypeError: as ``contingency_table``.
+            ValueError: as ``contingency_table``; the table stays as it was.
+        """
         self.table = self.table + contingency_table(labels, targets, self.k, self.n_classes)
 
     def compute(self) -> Tensor:
@@ -77,42 +82,78 @@ class Homogeneity(ContingencyTable):
 
 
 class Completeness(ContingencyTable):
-    """How far each class lies in one cluster only; see ``functional.completeness``."""
+    """How far each class lies in one cluster only; see ``functional.completeness``.
+
+    Example:
+        >>> import torch
+        >>> Completeness(k=1, n_classes=2)(torch.tensor([0, 0]), torch.tensor([1, 0]))
+        tensor(1., dtype=torch.float64)
+    """
 
     higher_is_better = True
     score: ClassVar[Score] = scores.completeness_from_table
 
 
 class VMeasure(ContingencyTable):
-    """The harmonic mean of homogeneity and completeness; see ``functional.v_measure``."""
+    """The harmonic mean of homogeneity and completeness; see ``functional.v_measure``.
+
+    Example:
+        >>> import torch
+        >>> VMeasure(k=2, n_classes=2)(torch.tensor([0, 1]), torch.tensor([1, 0]))
+        tensor(1., dtype=torch.float64)
+    """
 
     higher_is_better = True
     score: ClassVar[Score] = scores.v_measure_from_table
 
 
 class NormalizedMutualInfo(ContingencyTable):
-    """Mutual information over mean entropy; see ``functional.normalized_mutual_info``."""
+    """Mutual information over mean entropy; see ``functional.normalized_mutual_info``.
+
+    Example:
+        >>> import torch
+        >>> NormalizedMutualInfo(k=2, n_classes=2)(torch.tensor([0, 1]), torch.tensor([1, 0]))
+        tensor(1., dtype=torch.float64)
+    """
 
     higher_is_better = True
     score: ClassVar[Score] = scores.normalized_mutual_info_from_table
 
 
 class AdjustedRand(ContingencyTable):
-    """Pairs that agree, corrected for chance; see ``functional.adjusted_rand``."""
+    """Pairs that agree, corrected for chance; see ``functional.adjusted_rand``.
+
+    Example:
+        >>> import torch
+        >>> AdjustedRand(k=2, n_classes=2)(torch.tensor([0, 1]), torch.tensor([1, 0]))
+        tensor(1., dtype=torch.float64)
+    """
 
     higher_is_better = True
     score: ClassVar[Score] = scores.adjusted_rand_from_table
 
 
 class MajorityVoteAccuracy(ContingencyTable):
-    """Share of rows in their cluster's class; see ``functional.majority_vote_accuracy``."""
+    """Share of rows in their cluster's class; see ``functional.majority_vote_accuracy``.
+
+    Example:
+        >>> import torch
+        >>> MajorityVoteAccuracy(k=2, n_classes=2)(torch.tensor([0, 1]), torch.tensor([1, 1]))
+        tensor(1., dtype=torch.float64)
+    """
 
     higher_is_better = True
     score: ClassVar[Score] = scores.majority_vote_accuracy_from_table
 
 
 class HungarianAccuracy(ContingencyTable):
-    """Accuracy of the best one-to-one matching; see ``functional.hungarian_accuracy``."""
+    """Accuracy of the best one-to-one matching; see ``functional.hungarian_accuracy``.
+
+    Example:
+        >>> import torch
+        >>> HungarianAccuracy(k=2, n_classes=2)(torch.tensor([0, 1]), torch.tensor([1, 1]))
+        tensor(0.5000, dtype=torch.float64)
+    """
 
     higher_is_better = True
     score: ClassVar[Score] = scores.hungarian_accuracy_from_table
@@ -142,7 +183,12 @@ class Inertia(Metric):
         self.set_dtype(torch.float64)
 
     def update(self, sq_distances: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Add a batch of ``sq_distances (n,)``."""
+        """Add a batch of ``sq_distances (n,)``.
+
+        Raises:
+            TypeError: as ``functional.inertia``.
+            ValueError: as ``functional.inertia``; the total stays as it was.
+        """
         self.total = self.total + inertia(sq_distances, sample_weight)
 
     def compute(self) -> Tensor:

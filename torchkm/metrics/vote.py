@@ -47,7 +47,14 @@ class MajorityVote:
         """Return the vote of a contingency ``table (k, n_classes)``.
 
         Raises:
-            ValueError: a table of another rank, or of no rows.
+            ValueError: a table of another rank, of negative counts or NaN, or of no rows.
+
+        Cost:
+            ``k n_classes`` operations.
+
+        Example:
+            >>> MajorityVote.from_table(torch.tensor([[3, 1], [0, 2]])).classes
+            tensor([0, 1])
         """
         return cls()._count(table)
 
@@ -62,6 +69,9 @@ class MajorityVote:
         Raises:
             TypeError: as ``contingency_table``.
             ValueError: as ``contingency_table``.
+
+        Cost:
+            As ``contingency_table``, then ``k n_classes`` operations.
         """
         return self._count(
             contingency_table(labels, targets, *self._given, sample_weight=sample_weight)
@@ -76,6 +86,9 @@ class MajorityVote:
         Raises:
             TypeError: labels that are not integers.
             ValueError: labels that the vote has not heard of, or no vote yet.
+
+        Cost:
+            One look-up a row.
         """
         self._check_fitted()
         labels = as_index(labels, "labels")
@@ -104,7 +117,13 @@ class MajorityVote:
         """Return the share of the rows ``()`` of another ``table (k, n)`` that the vote gets right.
 
         Raises:
-            ValueError: a table of another shape or of no rows, or no vote yet.
+            ValueError: a table of another shape, of negative counts or NaN, or of no rows, or no
+                vote yet.
+
+        Example:
+            >>> vote = MajorityVote.from_table(torch.tensor([[3, 1], [0, 2]]))
+            >>> vote.accuracy_from_table(torch.tensor([[1, 1], [0, 2]]))
+            tensor(0.7500, dtype=torch.float64)
         """
         self._check_fitted()
         _check_table(table)
@@ -142,3 +161,6 @@ def _check_table(table: Tensor) -> None:
             f"table must be (k, n_classes) and count at least one row, got {tuple(table.shape)} "
             f"of sum {float(table.sum()):g}"
         )
+    bad = table[~(table >= 0)]  # NaN is not above 0 either
+    if bad.numel():
+        raise ValueError(f"table must hold counts of at least 0, got {bad[0].item():g}")
