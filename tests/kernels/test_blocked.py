@@ -13,7 +13,7 @@ def small_blocks(monkeypatch):
     """Blocks of 16 rows and flushes of 40, so that small data crosses both many times."""
     monkeypatch.setattr(layout, "_FEWEST_ROWS", 16)
     monkeypatch.setattr(layout, "_MOST_ROWS", 16)
-    monkeypatch.setattr(blocked, "ROWS_PER_FLUSH", 40)
+    monkeypatch.setattr(blocked, "rows_per_flush", lambda k: 40)
 
 
 def rows(n, d, dtype, generator):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchkm.kernels.layout import ROWS_PER_FLUSH, compute_dtype, rows_per_block, sum_dtype
+from torchkm.kernels.layout import compute_dtype, rows_per_block, rows_per_flush, sum_dtype
 
 
 class _Block(NamedTuple):
@@ -119,7 +119,7 @@ class _Totals:
             self._counts.index_add_(0, labels, weight.to(self._counts.dtype))
         self._partial.index_add_(0, labels, rows)
         self._n_pending += len(rows)
-        if self._n_pending >= ROWS_PER_FLUSH:
+        if self._n_pending >= rows_per_flush(k):
             self._flush()
 
     def _flush(self) -> None:

@@ -9,10 +9,7 @@ from torch import Tensor
 # cache between the product, the minimum and the sums; a GPU needs enough rows to fill the chip.
 _BLOCK_ELEMENTS = {"cpu": 2**20}
 _BLOCK_ELEMENTS_ELSEWHERE = 2**26
-_FEWEST_ROWS, _MOST_ROWS = 256, 2**16
-
-# Rows summed in the compute dtype before the partial sums move to float64.
-ROWS_PER_FLUSH = 2**16
+_FEWEST_ROWS, _MOST_ROWS = 256, 2**13
 
 
 def compute_dtype(*dtypes: torch.dtype) -> torch.dtype:
@@ -23,6 +20,15 @@ def compute_dtype(*dtypes: torch.dtype) -> torch.dtype:
 def sum_dtype(device: torch.device) -> torch.dtype:
     """Return the dtype that counts, sums and inertia add in: float64 where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def rows_per_flush(k: int) -> int:
+    """Return how many rows to sum in the compute dtype before the sums move to float64.
+
+    Few enough that a cluster's partial sum keeps its digits, and so many that adding ``(k, d)``
+    numbers costs little beside them.
+    """
+    return max(2048, 32 * k)
 
 
 def rows_per_block(x: Tensor, k: int) -> int:
