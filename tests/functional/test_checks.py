@@ -51,7 +51,7 @@ def test_rows(x, error, message):
         (torch.zeros(2), ValueError, r"centroids must have shape \(n, d\), got \(2,\)"),
         (C.to(torch.uint8), TypeError, "centroids must hold float numbers, got uint8"),
         (C * float("inf"), ValueError, "centroids must be finite"),
-        (C.to("meta"), ValueError, "x is on cpu, centroids on meta"),
+        (C.to("meta"), ValueError, "device of the rows: expected cpu, got meta"),
     ],
 )
 def test_centroids(centroids, error, message, monkeypatch):

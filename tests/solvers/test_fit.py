@@ -241,6 +241,13 @@ def test_nothing_given_is_modified(blobs, generator):
     assert all(map(torch.equal, (blobs, weight, init), kept))
 
 
+def test_cosine_takes_bytes(generator):
+    x = torch.randint(0, 4, (50, 6), generator=generator).byte()
+    x[:, 0] = 1
+    got, want = (torchkm.kmeans(r, 3, init=x[:3].float(), metric="cosine") for r in (x, x.float()))
+    assert torch.equal(got.labels, want.labels)
+
+
 def test_cosine_is_spherical(blobs, generator):
     result = torchkm.kmeans(blobs, 5, metric="cosine", generator=generator)
     torch.testing.assert_close(result.centroids.norm(dim=1), torch.ones(5, dtype=torch.float64))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import _register_namedtuple
 
 from torchkm import kernels
 from torchkm.functional.checks import as_centroids, as_rows, as_sample_weight
@@ -27,6 +28,11 @@ class Assignment(NamedTuple):
 
     labels: Tensor
     sq_distances: Tensor
+
+
+# Without a registered name, torch.export.save refuses programs that return one. There is no
+# public call for named tuples yet.
+_register_namedtuple(Assignment, serialized_type_name="torchkm.functional.Assignment")
 
 
 def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:

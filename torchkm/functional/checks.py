@@ -109,12 +109,13 @@ def as_index(index: Any, name: str) -> Tensor:
         ValueError: another rank, empty, or negative.
     """
     index = _as_tensor(index, name)
+    _check_vector(index, name)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise TypeError(f"{name} must hold integers, got {_dtype_name(index)}")
-    _check_vector(index, name)
+    index = index.to(torch.int64)
     if int(index.min()) < 0:
         raise ValueError(f"{name} must not be negative, got {int(index.min())}")
-    return index.to(torch.int64)
+    return index
 
 
 def as_values(values: Any, name: str) -> Tensor:
@@ -211,8 +212,7 @@ def check_same_device(x: Tensor, other: Tensor, name: str) -> None:
     """
     if other.device != x.device:
         raise ValueError(
-            f"{name} must lie on the device of the rows: x is on {x.device}, "
-            f"{name} on {other.device}"
+            f"{name} must lie on the device of the rows: expected {x.device}, got {other.device}"
         )
 
 

@@ -43,7 +43,8 @@ def check_directions(x: Tensor, metric: str, name: str = "x") -> None:
     """
     if not uses_unit_rows(metric):
         return
-    zero = ~x.any(dim=1) if x.dtype == torch.uint8 else x.abs().amax(dim=1) == 0  # (n,)
+    low, high = torch.aminmax(x, dim=1)
+    zero = (low == 0) & (high == 0)  # (n,)
     if bool(zero.any()):
         first = int(zero.to(torch.uint8).argmax())
         raise ValueError(
