@@ -350,6 +350,8 @@ class KMeans(nn.Module):
         centroids, counts = self.centroids, self.counts
         cast("Any", super())._apply(*args, **kwargs)
         device = self.centroids.device
+        if centroids.is_meta:  # nothing was learnt, and there is nothing to copy
+            return self
         if self.centroids.dtype not in _FLOATS:
             self.centroids = centroids.to(device)
         self.counts = counts.to(device, sum_dtype(device))

@@ -1,0 +1,241 @@
+"""The module: buffers, streaming, devices and dtypes, compilation."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+
+import torchkm
+from torchkm.functional import ClusterStats, assign
+from torchkm.nn import KMeans
+from torchkm.solvers import RULES, CentroidState, Decay, Lloyd, update
+
+
+@pytest.fixture
+def fitted(blobs, generator):
+    module = KMeans(6, 5)
+    for batch in blobs.float().split(150):
+        module.update(batch, generator=generator)
+    return module
+
+
+def buffers(module):
+    return {name: value.clone() for name, value in module.named_buffers()}
+
+
+def equal(one, two):
+    return all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_no_parameters_and_buffers_of_fixed_shape(fitted):
+    shapes = {name: tuple(value.shape) for name, value in fitted.named_buffers()}
+    assert shapes == {"centroids": (6, 5), "counts": (6,), "n_rows_seen": (), "seeded": ()}
+    assert list(fitted.parameters()) == []
+    assert {n: tuple(b.shape) for n, b in KMeans(6, 5).named_buffers()} == shapes
+
+
+@pytest.mark.parametrize("solver", sorted(RULES))
+def test_update_is_assign_accumulate_update(blobs, solver, generator):
+    rule = RULES[solver].for_rows(600)
+    init = blobs[::100]
+    module = KMeans(6, 5, rule=rule, dtype=torch.float64)
+    module.seed(blobs, init=init)
+    state = CentroidState(init, torch.zeros(6, dtype=torch.float64))
+    for batch in blobs[torch.randperm(600, generator=generator)].split(200):
+        module.update(batch)
+        _, stats = torchkm.functional.assign_and_accumulate(batch, state.centroids)
+        state = update(stats, state, rule).state
+    assert torch.equal(module.centroids, state.centroids)
+    assert torch.equal(module.counts, state.counts)
+    assert int(module.n_rows_seen) == 600
+
+
+def test_first_update_seeds_from_its_rows(blobs, generator):
+    module = KMeans(6, 5)
+    assert not module.is_seeded
+    stats = module.update(blobs, generator=generator)
+    assert module.is_seeded
+    assert isinstance(stats, ClusterStats)
+    assert stats.counts.sum() == 600
+
+
+def test_streaming_learns(blobs, generator):
+    module = KMeans(6, 5, rule=Decay(300))
+    for _ in range(5):
+        for batch in blobs[torch.randperm(600, generator=generator)].split(100):
+            module.update(batch, generator=generator)
+    best = torchkm.kmeans(blobs, 6, n_init=5, generator=generator).inertia
+    assert module(blobs).sq_distances.sum() < 1.05 * best
+
+
+def test_lost_centroids_come_back(blobs):
+    module = KMeans(6, 5)
+    module.seed(blobs, init=blobs[:6])
+    module.centroids[4] = 1e4
+    module.update(blobs)
+    assert module.centroids[4].abs().max() < 100
+    assert module.counts[4] >= 1
+
+
+def test_weights_count(blobs, generator):
+    weight = torch.randint(0, 3, (600,), generator=generator)
+    one, two = KMeans(3, 5), KMeans(3, 5)
+    for module in (one, two):
+        module.seed(blobs, init=blobs[:3])
+    one.update(blobs, weight)
+    two.update(blobs.repeat_interleave(weight, dim=0))
+    torch.testing.assert_close(one.centroids, two.centroids)
+    torch.testing.assert_close(one.counts, two.counts)
+
+
+def test_stats_of_parts_make_a_full_pass(blobs):
+    module = KMeans(6, 5, rule=Lloyd(), dtype=torch.float64)
+    module.seed(blobs, init=blobs[:6])
+    parts = [module.accumulate(batch)[1] for batch in blobs.split(100)]
+    module.apply_stats(sum(parts[1:], parts[0]), 600)
+    want = torchkm.kmeans(blobs, 6, init=blobs[:6], max_iter=1)
+    torch.testing.assert_close(module.centroids, want.centroids)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_forward_predict_and_transform(blobs, metric, generator):
+    module = KMeans(6, 5, metric=metric)
+    module.update(blobs, generator=generator)
+    want = assign(blobs, module.centroids, metric=metric)
+    found = module(blobs)
+    assert torch.equal(found.labels, want.labels)
+    assert torch.equal(found.sq_distances, want.sq_distances)
+    assert torch.equal(module.predict(blobs), want.labels)
+    distances = module.transform(blobs)
+    assert distances.shape == (600, 6)
+    torch.testing.assert_close(distances.min(1).values.square(), want.sq_distances)
+
+
+def test_leading_dimensions_come_back(blobs, fitted):
+    grid = blobs.reshape(20, 30, 5)
+    assert fitted(grid).labels.shape == (20, 30)
+    assert torch.equal(fitted(grid).labels.flatten(), fitted(blobs).labels)
+    assert fitted.transform(grid).shape == (20, 30, 6)
+    assert fitted.predict(blobs[0]).shape == ()
+
+
+def test_state_dict_round_trip_through_a_file(blobs, fitted):
+    file = io.BytesIO()
+    torch.save(fitted.state_dict(), file)
+    file.seek(0)
+    fresh = KMeans(6, 5)
+    fresh.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
+    assert equal(buffers(fitted), buffers(fresh))
+    assert torch.equal(fresh.predict(blobs), fitted.predict(blobs))
+    fresh.update(blobs)  # goes on learning, does not seed again
+    assert int(fresh.n_rows_seen) == 1200
+
+
+def test_loading_an_unseeded_state_unseeds(blobs, fitted):
+    fitted.load_state_dict(KMeans(6, 5).state_dict())
+    with pytest.raises(ValueError, match="no centroids yet"):
+        fitted(blobs)
+
+
+def test_copies_and_pickles(blobs, fitted):
+    for twin in (copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        assert equal(buffers(fitted), buffers(twin))
+        twin.update(blobs)
+        assert not equal(buffers(fitted), buffers(twin))
+
+
+def test_narrow_dtypes_lose_nothing(blobs, fitted):
+    before = buffers(fitted)
+    fitted.half().to(torch.bfloat16)
+    assert equal(before, buffers(fitted))
+    assert fitted.predict(blobs.half()).shape == (600,)
+    fitted.double()
+    assert fitted.centroids.dtype == torch.float64
+    assert fitted.counts.dtype == torch.float64
+
+
+def test_meta_and_back():
+    module = KMeans(6, 5, device="meta")
+    assert "n_rows_seen=?" in repr(module)
+    assert module.to_empty(device="cpu").centroids.shape == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (torch.full((9, 5), float("nan")), "x must be finite"),
+        (torch.zeros(9, 4), r"n_features=5 columns, got shape \(9, 4\)"),
+        (torch.zeros(0, 5), "at least one row"),
+    ],
+)
+def test_a_failed_update_changes_nothing(fitted, batch, message):
+    before = buffers(fitted)
+    with pytest.raises(ValueError, match=message):
+        fitted.update(batch)
+    assert equal(before, buffers(fitted))
+
+
+def test_a_first_batch_of_too_few_rows_changes_nothing(blobs):
+    module = KMeans(6, 5)
+    before = buffers(module)
+    with pytest.raises(ValueError, match="at most the number of rows: got k=6 for n=4"):
+        module.update(blobs[:4])
+    assert equal(before, buffers(module))
+    module.update(blobs)
+
+
+def test_before_seeding(blobs):
+    for door in (KMeans(6, 5), KMeans(6, 5).predict, KMeans(6, 5).transform):
+        with pytest.raises(ValueError, match=r"no centroids yet: call update\(x\) or seed\(x\)"):
+            door(blobs)
+    with pytest.raises(ValueError, match="no centroids yet"):
+        KMeans(6, 5).accumulate(blobs)
+
+
+def test_the_decay_rule_needs_a_half_life_in_a_stream(blobs):
+    with pytest.raises(ValueError, match="decay needs a half_life in rows"):
+        KMeans(6, 5, rule="decay").update(blobs)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_compiles_without_a_break(blobs, metric, generator):
+    module = KMeans(6, 5, metric=metric)
+    x = blobs.float()
+    module.update(x, generator=generator)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    found, want = compiled(x), module(x)
+    assert torch.equal(found.labels, want.labels)
+    torch.testing.assert_close(found.sq_distances, want.sq_distances, rtol=1e-4, atol=1e-4)
+
+
+def test_exports_with_any_number_of_rows(blobs, fitted, tmp_path):
+    x = blobs.float()
+    rows = torch.export.Dim("rows", min=2)
+    program = torch.export.export(fitted, (x,), dynamic_shapes=({0: rows},))
+    torch.export.save(program, tmp_path / "kmeans.pt2")
+    loaded = torch.export.load(tmp_path / "kmeans.pt2").module()
+    for n in (600, 17):
+        assert torch.equal(loaded(x[:n]).labels, fitted(x[:n]).labels)
+
+
+def test_repr_says_what_it_is(fitted):
+    for part in ("k=6", "n_features=5", "MiniBatch(", "'k-means++'", "n_rows_seen=600"):
+        assert part in repr(fitted)
+    assert "init=(6, 5) array" in repr(KMeans(6, 5, init=torch.zeros(6, 5)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"k": 0}, ValueError, "k must be at least 1"),
+        ({"n_features": 2.5}, TypeError, "n_features must be an integer, got 2.5"),
+        ({"rule": "adam"}, ValueError, "solver must be one of"),
+        ({"metric": "l1"}, ValueError, "metric must be one of"),
+        ({"dtype": torch.float16}, ValueError, "dtype must be torch.float32 or torch.float64"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        KMeans(**{"k": 3, "n_features": 2, **arguments})
