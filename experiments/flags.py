@@ -129,7 +129,8 @@ def check(flags: Namespace) -> None:
     for name in ("k", "batch_size", "max_epochs", "devices"):
         if flags[name] < 1:
             stop(f"--{name.replace('_', '-')} must be at least 1, got {flags[name]}")
-    if flags.accelerator == "gpu" and not (torch.cuda.is_available() or torch.mps.is_available()):
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if flags.accelerator == "gpu" and not has_gpu:
         stop("--accelerator gpu: PyTorch sees no GPU on this machine; use cpu or auto")
 
 

@@ -156,5 +156,5 @@ def test_bad_arguments(arguments, error, message):
 def test_devices_must_agree(monkeypatch):
     # The meta device stands in for another one; it has no values to look at.
     monkeypatch.setattr("torchkm.metrics.contingency.as_index", lambda index, name: index)
-    with pytest.raises(ValueError, match="targets.*device.*expected cpu, got meta"):
+    with pytest.raises(ValueError, match=r"targets.*device.*expected cpu, got meta"):
         contingency_table(torch.tensor(LABELS), torch.tensor(TARGETS, device="meta"))

@@ -195,8 +195,10 @@ def test_before_seeding(blobs):
 
 
 def test_the_decay_rule_needs_a_half_life_in_a_stream(blobs):
+    module = KMeans(6, 5, rule="decay")
     with pytest.raises(ValueError, match="decay needs a half_life in rows"):
-        KMeans(6, 5, rule="decay").update(blobs)
+        module.update(blobs)
+    assert not module.is_seeded
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import torchkm
 from torchkm.functional import ClusterStats
 from torchkm.solvers import (
     CentroidState,
@@ -99,11 +100,37 @@ def test_half_life_of_the_length_of_a_pass():
         (lambda: MiniBatch("cube"), ValueError, "learning_rate must be one of 'mean', 'sqrt'"),
         (lambda: as_rule("sgd"), ValueError, "solver must be one of 'decay', 'lloyd'"),
         (lambda: as_rule(3), ValueError, "solver must be one of .* got 3"),
+        (lambda: as_rule(Lloyd), ValueError, "solver must be one of .* got <class"),
     ],
 )
 def test_bad_settings(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+class HalfWay:
+    """A rule of a user's own."""
+
+    streaming = True
+
+    def for_rows(self, n):
+        return self
+
+    def kept(self, batch_weight):
+        return 1.0
+
+    def rate(self, batch_counts, counts):
+        return torch.full_like(counts, 0.5)
+
+    def is_empty(self, counts):
+        return counts <= 0
+
+
+def test_a_rule_of_ones_own(blobs):
+    rule = HalfWay()
+    assert as_rule(rule) is rule
+    result = torchkm.kmeans(blobs, 1, init=blobs[:1], solver=rule, batch_size=600, max_iter=1)
+    torch.testing.assert_close(result.centroids[0], (blobs[0] + blobs.mean(0)) / 2)
 
 
 def test_every_status_has_a_message():

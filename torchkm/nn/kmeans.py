@@ -42,8 +42,8 @@ class KMeans(nn.Module):
         k: number of clusters.
         n_features: width of the rows.
         rule: how a batch moves the centroids: ``"minibatch"``, ``"minibatch-sqrt"``,
-            ``"decay"``, ``"lloyd"`` (each batch replaces what was learnt), or a rule with
-            settings, as ``torchkm.solvers.Decay(half_life=10_000)``.
+            ``"lloyd"`` (each batch replaces what was learnt), or a rule with settings, as
+            ``torchkm.solvers.Decay(half_life=10_000)`` for streams that drift.
         init: how the first ``update`` seeds; see ``torchkm.functional.seed``.
         metric: ``"euclidean"`` or ``"cosine"``.
         device: of the buffers.
@@ -185,6 +185,7 @@ class KMeans(nn.Module):
         rows = self._rows(x)
         weight = as_sample_weight(sample_weight, rows)
         if not self.is_seeded:
+            self.rule.kept(self.counts.sum())  # a rule with open settings refuses before any work
             self.seed(rows, sample_weight=weight, generator=generator)
         assignment, stats = one_read(rows, self.centroids, weight, self.metric)
         self.apply_stats(stats, len(rows), self.farthest_from(rows, assignment, weight))

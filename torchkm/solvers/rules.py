@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,8 +27,9 @@ _HALF_LIFE_IN_PASSES = 0.5
 _FORGOTTEN_SHARE = 1e-3
 
 
+@runtime_checkable
 class UpdateRule(Protocol):
-    """What ``update`` asks of a rule.
+    """What ``update`` asks of a rule; any object that has these is one.
 
     Attributes:
         streaming: whether the centroids move after every batch, or after a full pass.
@@ -195,6 +196,6 @@ def as_rule(solver: str | UpdateRule) -> UpdateRule:
         >>> as_rule("decay")
         Decay(half_life=None)
     """
-    if isinstance(solver, (Lloyd, MiniBatch, Decay)):
+    if isinstance(solver, UpdateRule) and not isinstance(solver, type):
         return solver
     return RULES[check_known("solver", solver, RULES)]
