@@ -79,6 +79,19 @@ def test_any_layout_gives_the_same(blobs, generator):
     assert torch.equal(functional.assign(blobs.T.contiguous().T, centroids).labels, want)
 
 
+@pytest.mark.parametrize("asked", ["high", "medium"])
+def test_fast_products_asked_for_elsewhere_are_not_used(asked, generator):
+    x, c = (torch.randn(n, 64, generator=generator) for n in (5000, 300))
+    want, before = functional.assign(x, c), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(asked)
+    try:
+        got = functional.assign(x, c)
+        assert torch.get_float32_matmul_precision() == asked
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert all(map(torch.equal, got, want))
+
+
 def test_autocast_does_not_lower_the_precision(blobs, generator):
     x = blobs.float()
     centroids = functional.seed(x, 30, generator=generator)

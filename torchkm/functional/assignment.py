@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.utils._pytree import _register_namedtuple
 
 from torchkm import kernels
-from torchkm.functional.checks import as_centroids, as_rows, as_sample_weight
+from torchkm.functional.checks import (
+    as_centroids,
+    as_matrix,
+    as_sample_weight,
+    check_finite,
+)
 from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
 from torchkm.functional.stats import ClusterStats
 
@@ -64,8 +69,10 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
         >>> assign(x, torch.tensor([[0.0], [8.0]]))
         Assignment(labels=tensor([0, 0, 1]), sq_distances=tensor([0., 1., 1.]))
     """
-    x, centroids = _checked(x, centroids, metric)
-    return exactly(x, centroids, nearest(x, centroids, metric), metric)
+    x, centroids = _operands(x, centroids, metric)
+    found = nearest(x, centroids, metric)
+    check_measured(x, found)
+    return exactly(x, centroids, found, metric)
 
 
 def assign_and_accumulate(
@@ -99,8 +106,10 @@ def assign_and_accumulate(
         >>> stats.counts
         tensor([2., 1.], dtype=torch.float64)
     """
-    x, centroids = _checked(x, centroids, metric)
-    return one_read(x, centroids, as_sample_weight(sample_weight, x), metric)
+    x, centroids = _operands(x, centroids, metric)
+    found, stats = one_read(x, centroids, as_sample_weight(sample_weight, x), metric)
+    check_measured(x, found)
+    return found, stats
 
 
 def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
@@ -123,7 +132,8 @@ def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
         >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[5., 0.]])
     """
-    x, centroids = _checked(x, centroids, metric)
+    x, centroids = _operands(x, centroids, metric)
+    check_finite(x)
     return kernels.distances(x, centroids, uses_unit_rows(metric)).sqrt_()
 
 
@@ -141,6 +151,33 @@ def one_read(
     )
     inertia = ClusterStats.weighed(sq_distances, sample_weight)
     return Assignment(labels, sq_distances), ClusterStats(counts, sums, inertia)
+
+
+def as_measurable(x: Any, metric: str) -> Tensor:
+    """Return ``x`` as ``(n, d)``, checked for all that ``check_measured`` will not find.
+
+    Raises:
+        TypeError: as ``as_matrix``.
+        ValueError: as ``as_matrix``; under ``"cosine"``, whose unit rows no longer tell, also
+            rows that are not finite or have no direction.
+    """
+    rows = as_matrix(x)
+    if uses_unit_rows(metric):
+        check_finite(rows)
+        check_directions(rows, metric)
+    return rows
+
+
+def check_measured(x: Tensor, assignment: Assignment) -> None:
+    """Raise where ``x (n, d)`` was not finite, as its distances tell without a second read of it.
+
+    NaN and infinity in a row, and a square that overflows, all come out in its norm.
+
+    Raises:
+        ValueError: as ``check_finite``.
+    """
+    if not bool(torch.isfinite(assignment.sq_distances).all()):
+        check_finite(x)
 
 
 def exactly(x: Tensor, centroids: Tensor, assignment: Assignment, metric: str) -> Assignment:
@@ -177,9 +214,8 @@ def _spread(centroids: Tensor, labels: Tensor) -> Tensor:
     return centred.square().sum(1)[labels]
 
 
-def _checked(x: Any, centroids: Any, metric: str) -> tuple[Tensor, Tensor]:
-    rows = as_rows(x)
+def _operands(x: Any, centroids: Any, metric: str) -> tuple[Tensor, Tensor]:
+    rows = as_measurable(x, metric)
     centroids = as_centroids(centroids, rows)
-    check_directions(rows, metric)
     check_directions(centroids, metric, "centroids")
     return rows, unit(centroids) if uses_unit_rows(metric) else centroids

@@ -16,14 +16,26 @@ _ROW_NAMES = "float32, float64, bfloat16, float16 or uint8"
 
 
 def as_rows(x: Any, name: str = "x") -> Tensor:
-    """Return ``x`` as a checked ``(n, d)`` tensor, without a copy where there need be none.
+    """Return ``x`` as a checked ``(n, d)`` tensor of finite numbers, copied only where it must be.
+
+    Raises:
+        TypeError: as ``as_matrix``.
+        ValueError: as ``as_matrix`` and ``check_finite``.
+    """
+    rows = as_matrix(x, name)
+    check_finite(rows, name)
+    return rows
+
+
+def as_matrix(x: Any, name: str = "x") -> Tensor:
+    """Return ``x`` as an ``(n, d)`` tensor without looking at its values.
 
     A NumPy array that is read-only or has negative strides is copied, because a tensor can
     express neither.
 
     Raises:
         TypeError: not an array of float or uint8 numbers.
-        ValueError: not two-dimensional, empty, or holding NaN or infinity.
+        ValueError: not two-dimensional, or empty.
     """
     rows = _as_tensor(x, name)
     if rows.dtype not in ROW_DTYPES:
@@ -32,8 +44,27 @@ def as_rows(x: Any, name: str = "x") -> Tensor:
         raise ValueError(f"{name} must have shape (n, d), got {_shape(rows)}")
     if rows.numel() == 0:
         raise ValueError(f"{name} must have at least one row and one column, got {_shape(rows)}")
-    _check_finite(rows, name)
     return rows
+
+
+def check_finite(rows: Tensor, name: str = "x") -> None:
+    """Raise where ``rows (n, d)`` hold NaN, infinity or a number too large to square.
+
+    Raises:
+        ValueError: the message counts the rows and names the first.
+    """
+    if not rows.is_floating_point():
+        return
+    largest = torch.stack(torch.aminmax(rows)).abs().max().item()  # NaN comes through
+    if np.isfinite(largest):
+        _check_squares(largest, rows, name)
+        return
+    bad = ~torch.isfinite(rows).all(dim=1)  # (n,)
+    first = int(bad.to(torch.uint8).argmax())
+    raise ValueError(
+        f"{name} must be finite: {int(bad.sum())} of {len(rows)} rows hold NaN or infinity, "
+        f"the first is row {first}"
+    )
 
 
 def as_centroids(centroids: Any, x: Tensor, name: str = "centroids") -> Tensor:
@@ -230,21 +261,6 @@ def _as_tensor(value: Any, name: str) -> Tensor:
 def _check_vector(x: Tensor, name: str) -> None:
     if x.ndim != 1 or x.numel() == 0:
         raise ValueError(f"{name} must have shape (n,) with n above 0, got {_shape(x)}")
-
-
-def _check_finite(rows: Tensor, name: str) -> None:
-    if not rows.is_floating_point():
-        return
-    largest = torch.stack(torch.aminmax(rows)).abs().max().item()  # NaN comes through
-    if np.isfinite(largest):
-        _check_squares(largest, rows, name)
-        return
-    bad = ~torch.isfinite(rows).all(dim=1)  # (n,)
-    first = int(bad.to(torch.uint8).argmax())
-    raise ValueError(
-        f"{name} must be finite: {int(bad.sum())} of {len(rows)} rows hold NaN or infinity, "
-        f"the first is row {first}"
-    )
 
 
 def _check_squares(largest: float, rows: Tensor, name: str) -> None:

@@ -1,7 +1,7 @@
 """The one place that chooses a kernel.
 
-Rows reach a kernel already checked. Autocast is off inside: what is asked for in float32 is
-computed in float32. Nothing here records gradients.
+Rows reach a kernel already checked. What is asked for in float32 is computed in float32: autocast
+is off inside, and so are fast products. Nothing here records gradients.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels import blocked, reference
+from torchkm.kernels.precision import full_float32
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +26,10 @@ def _in_full_precision(kernel: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         device = next(a.device for a in args if isinstance(a, Tensor))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return kernel(*args, **kwargs)
+            if torch.compiler.is_compiling():  # a switch cannot be traced
+                return kernel(*args, **kwargs)
+            with full_float32(device):
+                return kernel(*args, **kwargs)
 
     return run
 

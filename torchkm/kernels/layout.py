@@ -7,7 +7,7 @@ from torch import Tensor
 
 # Elements of rows plus scores held at once. On a CPU the block should stay in the last level of
 # cache between the product, the minimum and the sums; a GPU needs enough rows to fill the chip.
-_BLOCK_ELEMENTS = {"cpu": 2**20}
+_BLOCK_ELEMENTS = {"cpu": 2**21}
 _BLOCK_ELEMENTS_ELSEWHERE = 2**26
 _FEWEST_ROWS, _MOST_ROWS = 256, 2**13
 

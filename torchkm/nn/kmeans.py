@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 from torchkm import functional
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import exactly, nearest, one_read
+from torchkm.functional.assignment import (
+    as_measurable,
+    check_measured,
+    exactly,
+    nearest,
+    one_read,
+)
 from torchkm.functional.checks import (
-    as_rows,
     as_sample_weight,
     check_integer,
     check_k,
     check_same_device,
 )
-from torchkm.functional.geometry import check_directions, uses_unit_rows
+from torchkm.functional.geometry import uses_unit_rows
 from torchkm.functional.reseeding import FarthestRows, farthest_rows
 from torchkm.functional.seeding import Init
 from torchkm.kernels import sum_dtype
@@ -187,7 +192,7 @@ class KMeans(nn.Module):
         if not self.is_seeded:
             self.rule.kept(self.counts.sum())  # a rule with open settings refuses before any work
             self.seed(rows, sample_weight=weight, generator=generator)
-        assignment, stats = one_read(rows, self.centroids, weight, self.metric)
+        assignment, stats = self._one_read(rows, weight)
         self.apply_stats(stats, len(rows), self.farthest_from(rows, assignment, weight))
         return stats
 
@@ -210,7 +215,7 @@ class KMeans(nn.Module):
         """
         rows = self._rows(x)
         self._check_seeded()
-        return one_read(rows, self.centroids, as_sample_weight(sample_weight, rows), self.metric)
+        return self._one_read(rows, as_sample_weight(sample_weight, rows))
 
     @torch.no_grad()
     def apply_stats(
@@ -334,16 +339,22 @@ class KMeans(nn.Module):
                 "or load a state_dict, first"
             )
 
+    def _one_read(
+        self, rows: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Assignment, ClusterStats]:
+        assignment, stats = one_read(rows, self.centroids, sample_weight, self.metric)
+        check_measured(rows, assignment)
+        return assignment, stats
+
     def _rows(self, x: Any, *, flatten: bool = False) -> Tensor:
         if flatten and isinstance(x, Tensor) and x.ndim != 2 and x.shape[-1:] == (self.n_features,):
             x = x.reshape(-1, self.n_features)
-        rows = as_rows(x)
+        rows = as_measurable(x, self.metric)
         if rows.shape[1] != self.n_features:
             raise ValueError(
                 f"x must have n_features={self.n_features} columns, got shape {tuple(rows.shape)}"
             )
         check_same_device(rows, self.centroids, "the module")
-        check_directions(rows, self.metric)
         return rows
 
     def _apply(self, *args: Any, **kwargs: Any) -> KMeans:
