@@ -123,5 +123,9 @@ class Batches:
     def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
         """Hand out this rank's share of each batch."""
         for batch in torch.tensor_split(self._order.order(), self.n_batches):
-            rows, targets = self.rows.take(batch[self.rank :: self.world_size])
-            yield rows if targets is None else (rows, targets)
+            # Held by no name of ours: a batch is freed before the next one is made.
+            yield self._take(batch[self.rank :: self.world_size])
+
+    def _take(self, index: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        rows, targets = self.rows.take(index)
+        return rows if targets is None else (rows, targets)
