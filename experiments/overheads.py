@@ -31,7 +31,7 @@ from machine import describe_machine
 from torch import Tensor
 
 import torchkm
-from torchkm.lightning import ClusterMetrics, KMeansModule, MNISTDataModule
+from torchkm.lightning import ClusterMetrics, DatasetUnavailable, KMeansModule, MNISTDataModule
 from torchkm.solvers import Decay
 
 _HERE = Path(__file__).parent
@@ -58,8 +58,11 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=pl.__name__)
 
     data = MNISTDataModule(root=flags.data_root)
-    data.prepare_data()
-    data.setup()
+    try:
+        data.prepare_data()
+        data.setup()
+    except DatasetUnavailable as error:
+        raise SystemExit(f"overheads.py: error: {error}") from None
     rows, _ = data.split("train").take(torch.arange(data.n_rows("train")))
     results = []
     for k in flags.ks:

@@ -121,5 +121,5 @@ class MNISTDataModule(ArrayDataModule):
         except _LOAD_ERRORS as error:
             raise DatasetUnavailable(
                 f"{self.name} is not in {self.folder} and could not be downloaded "
-                f"({str(error).splitlines()[0]})"
+                f"({str(error).splitlines()[0].rstrip(':')})"
             ) from error
