@@ -7,7 +7,6 @@ python experiments/run.py --resume runs/mnist-k256-decay-seed0
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,14 +14,15 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flags import check, parse, settings, stop
+from flags import check, parse, stop
 from jsonargparse import Namespace
+from report import CONFIG_FILE, Outcome, log_settings, report, save_config
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import ModelCheckpoint
 
-    from torchkm.lightning import ArrayDataModule, ClusterMetrics, KMeansModule
-    from torchkm.solvers import Status
+    from torchkm.lightning import ArrayDataModule, ClusterMetrics, ConvergenceStop, KMeansModule
 
 # Set for the processes that Lightning starts beside the first, which repeat this script.
 _RUN_DIR_VARIABLE = "TORCHKM_RUN_DIR"
@@ -114,8 +114,17 @@ def make_run_dir(flags: Namespace, data_name: str) -> Path:
     return run_dir
 
 
-def fit(flags: Namespace, module: KMeansModule, data: ArrayDataModule, run_dir: Path) -> None:
-    """Fit, score, and write everything that the run leaves."""
+class Job(NamedTuple):
+    """The Trainer, and those of its callbacks that know how the fit went."""
+
+    trainer: pl.Trainer
+    metrics: ClusterMetrics
+    convergence: ConvergenceStop
+    checkpoints: ModelCheckpoint
+
+
+def build_job(flags: Namespace, data_name: str, run_dir: Path) -> Job:
+    """Return the Trainer that the flags describe, which leaves its files in ``run_dir``."""
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
     from pytorch_lightning.loggers import TensorBoardLogger
@@ -127,6 +136,8 @@ def fit(flags: Namespace, module: KMeansModule, data: ArrayDataModule, run_dir: 
         InertiaProgressBar,
     )
 
+    logger = TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False)
+    logger.NAME_HPARAMS_FILE = CONFIG_FILE  # which is there already: Lightning adds none
     metrics, convergence = ClusterMetrics(), ConvergenceStop(flags.tol)
     checkpoints = ModelCheckpoint(
         run_dir / "checkpoints",
@@ -134,24 +145,35 @@ def fit(flags: Namespace, module: KMeansModule, data: ArrayDataModule, run_dir: 
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
+
+    def log_scores(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            log_settings(flags, data_name, logger, metrics.results)
+
     trainer = pl.Trainer(
         accelerator=flags.accelerator,
         devices=flags.devices,
         max_epochs=flags.max_epochs,
-        logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
+        logger=logger,
         callbacks=[
             InertiaProgressBar(),
             metrics,
             CentroidImages(path=run_dir / "centroids.png"),
-            LambdaCallback(on_train_end=lambda t, _: _log_settings(flags, t, metrics)),
+            LambdaCallback(on_train_end=log_scores),
             convergence,
             checkpoints,
         ],
         enable_model_summary=False,
         log_every_n_steps=1,
     )
+    return Job(trainer, metrics, convergence, checkpoints)
+
+
+def fit(flags: Namespace, module: KMeansModule, data: ArrayDataModule, run_dir: Path) -> None:
+    """Fit, score, and write everything that the run leaves."""
+    trainer, metrics, convergence, checkpoints = build_job(flags, data.name, run_dir)
     if trainer.is_global_zero:
-        _save_config(flags, run_dir)
+        save_config(flags, run_dir)
         rows = f"{data.n_rows('train'):,} rows of {data.n_features} numbers"
         print(f"{data.name}: {rows} to fit, k={flags.k}", flush=True)
 
@@ -172,59 +194,6 @@ def fit(flags: Namespace, module: KMeansModule, data: ArrayDataModule, run_dir: 
             trainer.current_epoch, convergence.status, seconds, device, metrics.results
         )
         report(flags, data, run_dir, outcome)
-
-
-class Outcome(NamedTuple):
-    """How a fit went."""
-
-    n_iter: int
-    status: Status
-    seconds: float
-    accelerator: str
-    scores: dict[str, dict[str, float]]
-
-
-def report(flags: Namespace, data: ArrayDataModule, run_dir: Path, outcome: Outcome) -> None:
-    """Write metrics.json, and print the closing table."""
-    summary = {
-        "dataset": data.name,
-        "n_train": data.n_rows("train"),
-        "n_test": data.n_rows("test"),
-        "k": flags.k,
-        "seed": flags.seed,
-        "accelerator": outcome.accelerator,
-        "n_iter": outcome.n_iter,
-        "status": outcome.status.value,
-        "fit_seconds": round(outcome.seconds, 3),
-        **outcome.scores,
-    }
-    (run_dir / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"\n{outcome.n_iter} passes in {outcome.seconds:.1f} s: {outcome.status.message}")
-    print(f"{'':8}{'rows':>8}{'inertia':>16}{'homogeneity':>13}{'accuracy':>10}")
-    for split, scores in outcome.scores.items():
-        print(
-            f"{split:8}{data.n_rows(split):8,}{scores['inertia']:16,.1f}"
-            f"{scores['homogeneity']:13.4f}{scores['accuracy']:10.4f}"
-        )
-    print(f"\nEverything is in {run_dir}. To look at it:\n  tensorboard --logdir {run_dir.parent}")
-
-
-def _log_settings(flags: Namespace, trainer: pl.Trainer, metrics: ClusterMetrics) -> None:
-    """Fill TensorBoard's tab of hyper-parameters: what the run was given, and what it scored."""
-    scores = {
-        f"hp/{split}_{name}": value
-        for split, found in metrics.results.items()
-        for name, value in found.items()
-    }
-    given = {name: str(value) for name, value in settings(flags).items()}
-    for logger in trainer.loggers:
-        logger.log_hyperparams(given, scores)
-
-
-def _save_config(flags: Namespace, run_dir: Path) -> None:
-    import yaml
-
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(settings(flags), sort_keys=False))
 
 
 def _ready(data: ArrayDataModule) -> ArrayDataModule:
@@ -266,7 +235,8 @@ def _quiet_lightning() -> None:
 
     import pytorch_lightning  # sets its own level, so it has to come first
 
-    logging.getLogger(pytorch_lightning.__name__).setLevel(logging.WARNING)
+    for name in (pytorch_lightning.__name__, "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Raised inside Lightning against a newer torch; nothing a user of this script can mend.
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     # A resumed run goes on in its own folder.

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "run.py"
 SCORES = {"inertia", "homogeneity", "accuracy"}
@@ -39,9 +41,11 @@ def test_a_run_leaves_what_it_promises(tmp_path):
     code, out, err = run("--data", "digits", "--k", 20, "--max-epochs", 4, cwd=tmp_path)
     assert code == 0, err
     (folder,) = (tmp_path / "runs").iterdir()
-    for name in ("config.yaml", "metrics.json", "centroids.png", "checkpoints/last.ckpt"):
-        assert (folder / name).stat().st_size > 0, name
-    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+    (events,) = folder.glob("events.out.tfevents.*")
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    promised = {"config.yaml", "metrics.json", "centroids.png", "checkpoints/last.ckpt"}
+    assert left == promised | {events.name}
+    assert all((folder / name).stat().st_size > 0 for name in left)
 
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["dataset"] == "digits"
@@ -58,6 +62,40 @@ def test_a_run_leaves_what_it_promises(tmp_path):
     assert "Tip" not in err
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["k"], config["data"], config["solver"]) == (20, "digits", "decay")
+
+
+def test_tensorboard_shows_the_scores_beside_the_settings(tmp_path):
+    code, _, err = run("--data", "digits", "--k", 20, "--max-epochs", 2, cwd=tmp_path)
+    assert code == 0, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    logged = {f"{split}/{name}" for split in ("train", "test") for name in SCORES}
+    assert set(events.Tags()["scalars"]) >= logged
+    assert not any(tag.startswith("hp") for tag in events.Tags()["scalars"])
+
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    given = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert given["k"].number_value == 20
+    assert given["data"].string_value == "digits"
+    assert "output_dir" not in given
+    experiment = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    infos = HParamsPluginData.FromString(experiment).experiment.metric_infos
+    assert {info.name.tag for info in infos} == logged
+
+
+@pytest.mark.ddp
+def test_two_processes_make_one_run(tmp_path):
+    job = ("--data", "digits", "--k", 20, "--max-epochs", 3, "--accelerator", "cpu")
+    code, out, err = run(*job, "--devices", 2, cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert code == 0, err
+    assert "Warning" not in err
+    assert "recommended" not in err
+    assert out.count("tensorboard --logdir runs") == 1
+    (folder,) = (tmp_path / "runs").iterdir()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["n_train"], metrics["n_iter"]) == (1437, 3)
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert int(checkpoint["state_dict"]["kmeans.n_rows_seen"]) == 3 * 1437
 
 
 def test_flags_override_the_file_and_a_second_run_gets_its_own_folder(tmp_path):
@@ -102,7 +140,7 @@ def test_what_cannot_be_done_is_said_without_a_traceback(tmp_path, flags, messag
 
 
 @pytest.mark.skipif(
-    torch.cuda.is_available() or torch.mps.is_available(), reason="this machine has a GPU"
+    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has a GPU"
 )
 def test_a_gpu_that_is_not_there(tmp_path):
     code, _, err = run("--data", "digits", "--accelerator", "gpu", cwd=tmp_path)

@@ -117,7 +117,8 @@ class ClusterMetrics(pl.Callback):
         del scores["train"]["inertia"]  # the module logs it
         if trainer.current_epoch % self.every_n_epochs == 0:
             scores |= self._test_scores(trainer, pl_module)
-        pl_module.log_dict(_flat(scores) | {"step": float(trainer.current_epoch)})
+        step = {"step": float(trainer.current_epoch)}
+        pl_module.log_dict(_flat(scores) | step, sync_dist=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score both splits exactly, and log that as the last step."""

@@ -154,7 +154,8 @@ class KMeansModule(pl.LightningModule):
                 "train/shift": self.shift,
                 "train/n_reseeded": float(self.n_reseeded),
                 "step": float(self.current_epoch),
-            }
+            },
+            sync_dist=True,  # the same on all ranks; Lightning warns where it is not said
         )
 
     def on_test_epoch_start(self) -> None:
@@ -171,7 +172,7 @@ class KMeansModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the inertia of the test split."""
         inertia = self.trainer.strategy.reduce(self._inertia, reduce_op="sum")
-        self.log("test/inertia", inertia.item())
+        self.log("test/inertia", inertia.item(), sync_dist=True)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the labels of a batch ``(b,)``; on several ranks, of this rank's rows."""
