@@ -123,15 +123,21 @@ def parse(argv: list[str]) -> Namespace:
 
 
 def check(flags: Namespace) -> None:
-    """Stop before any work where a flag cannot be followed."""
+    """Refuse, before any work, a flag that cannot be followed.
+
+    Raises:
+        ValueError: a number out of range, or a GPU that is not there.
+    """
     import torch
 
+    from torchkm.functional.checks import check_integer, check_number
+
     for name in ("k", "batch_size", "max_epochs", "devices"):
-        if flags[name] < 1:
-            stop(f"--{name.replace('_', '-')} must be at least 1, got {flags[name]}")
+        check_integer(f"--{name.replace('_', '-')}", flags[name], 1)
+    check_number("--tol", flags.tol, 0)
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if flags.accelerator == "gpu" and not has_gpu:
-        stop("--accelerator gpu: PyTorch sees no GPU on this machine; use cpu or auto")
+        raise ValueError("--accelerator gpu: PyTorch sees no GPU on this machine; use cpu or auto")
 
 
 def settings(flags: Namespace) -> dict[str, Any]:

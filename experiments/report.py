@@ -53,7 +53,8 @@ def report(flags: Namespace, data: ArrayDataModule, run_dir: Path, outcome: Outc
         **outcome.scores,
     }
     (run_dir / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"\n{outcome.n_iter} passes in {outcome.seconds:.1f} s: {outcome.status.message}")
+    passes = "1 pass" if outcome.n_iter == 1 else f"{outcome.n_iter} passes"
+    print(f"\n{passes} in {outcome.seconds:.1f} s: {outcome.status.message}")
     print(f"{'':8}{'rows':>8}{'inertia':>16}{'homogeneity':>13}{'accuracy':>10}")
     for split, scores in outcome.scores.items():
         print(

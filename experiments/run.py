@@ -29,10 +29,20 @@ _RUN_DIR_VARIABLE = "TORCHKM_RUN_DIR"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the job that the flags describe."""
+    """Run the job that the flags describe, or say in a line why it cannot be."""
     flags = parse(sys.argv[1:] if argv is None else argv)
-    check(flags)
+    try:
+        check(flags)
+        run(flags)
+    except (TypeError, ValueError) as error:
+        stop(str(error))
+
+
+def run(flags: Namespace) -> None:
+    """Load the data, fit, score and leave the folder."""
     _quiet_lightning()
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     from torchkm.functional.checks import check_k
     from torchkm.lightning import DatasetUnavailable
 
@@ -46,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
             f"{error}\n  Either point --data-root or $TORCHKM_DATA at a folder that holds "
             "the files, or run with --data digits, which needs none."
         )
-    except (TypeError, ValueError) as error:
+    except MisconfigurationException as error:
         stop(str(error))
 
 

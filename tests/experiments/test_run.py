@@ -124,6 +124,7 @@ def test_the_default_run_without_mnist_goes_on_with_the_digits_and_says_so(tmp_p
         (["--data", "mnist"], "Either point --data-root or $TORCHKM_DATA"),
         (["--data", "digits", "--k", 2000], "at most the number of rows: got k=2000 for n=1437"),
         (["--data", "digits", "--k", 0], "--k must be at least 1, got 0"),
+        (["--data", "digits", "--tol", -1], "--tol must be finite and at least 0, got -1.0"),
         (["--data", "digits", "--fit-on", "test"], "--fit-on test goes with the MNIST family"),
         (["--data", "digits", "--half-life", 9, "--solver", "lloyd"], "half_life belongs to"),
         (["--data", "cifar"], "invalid choice: 'cifar'"),
@@ -187,9 +188,11 @@ def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path):
     assert int(states[0]["kmeans.n_rows_seen"]) == target * 1437
     assert torch.equal(states[0]["kmeans.centroids"], states[1]["kmeans.centroids"])
 
-    code, _, err = run(*resumed, cwd=tmp_path)
-    assert code == 2
-    assert "raise --max-epochs" in err
+    for epochs, message in [(target, "raise --max-epochs"), (target - 2, "max_epochs=")]:
+        code, _, err = run(*resumed[:2], "--max-epochs", epochs, cwd=tmp_path)
+        assert code == 2
+        assert message in err
+        assert "Traceback" not in err
 
 
 def test_help_describes_every_flag(tmp_path):

@@ -64,7 +64,7 @@ class CentroidImages(pl.Callback):
             return
         epoch = trainer.current_epoch
         centroids = as_kmeans_module(pl_module).kmeans.centroids
-        heading = f"centroids after {epoch} passes"
+        heading = f"centroids after {epoch} {'pass' if epoch == 1 else 'passes'}"
         figure = plotting.centroid_grid(centroids, shape, _titles(trainer), heading)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
