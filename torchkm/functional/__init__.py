@@ -4,10 +4,10 @@ Everything here checks its input, keeps no state and leaves the caller's tensors
 No loop over passes, no module state and no device trick may live here.
 """
 
-from torchkm.functional.assignment import Assignment, assign, assign_and_accumulate, distances
+from torchkm.functional.assignment import Assignment, assign, distances
 from torchkm.functional.geometry import METRICS, unit
 from torchkm.functional.seeding import INITS, seed
-from torchkm.functional.stats import ClusterStats, accumulate
+from torchkm.functional.stats import ClusterStats, accumulate, assign_and_accumulate
 
 __all__ = [
     "INITS",

@@ -12,11 +12,9 @@ from torchkm import kernels
 from torchkm.functional.checks import (
     as_centroids,
     as_matrix,
-    as_sample_weight,
     check_finite,
 )
 from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
-from torchkm.functional.stats import ClusterStats
 
 # Below this share of a row's norm, a distance taken as a difference of large numbers has lost
 # digits: it is taken again as a sum of squared differences.
@@ -69,47 +67,10 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
         >>> assign(x, torch.tensor([[0.0], [8.0]]))
         Assignment(labels=tensor([0, 0, 1]), sq_distances=tensor([0., 1., 1.]))
     """
-    x, centroids = _operands(x, centroids, metric)
+    x, centroids = operands(x, centroids, metric)
     found = nearest(x, centroids, metric)
     check_measured(x, found)
     return exactly(x, centroids, found, metric)
-
-
-def assign_and_accumulate(
-    x: Any, centroids: Any, sample_weight: Any = None, *, metric: str = "euclidean"
-) -> tuple[Assignment, ClusterStats]:
-    """Assign each row and add up its cluster, in one read of the rows.
-
-    Same as ``assign`` then ``accumulate``, except that distances much smaller than the row's
-    norm carry the rounding of the expanded form.
-
-    Args:
-        x: rows ``(n, d)``.
-        centroids: ``(k, d)``.
-        sample_weight: ``(n,)``, non-negative; None counts each row once.
-        metric: ``"euclidean"`` or ``"cosine"``.
-
-    Returns:
-        The assignment and its ``ClusterStats``.
-
-    Raises:
-        TypeError: as ``assign``.
-        ValueError: as ``assign``, and for weights that are negative, not finite or all zero.
-
-    Cost:
-        ``2 n k d + n d`` operations, one read of ``x``.
-
-    Example:
-        >>> import torch
-        >>> x = torch.tensor([[0.0], [1.0], [9.0]])
-        >>> _, stats = assign_and_accumulate(x, torch.tensor([[0.0], [8.0]]))
-        >>> stats.counts
-        tensor([2., 1.], dtype=torch.float64)
-    """
-    x, centroids = _operands(x, centroids, metric)
-    found, stats = one_read(x, centroids, as_sample_weight(sample_weight, x), metric)
-    check_measured(x, found)
-    return found, stats
 
 
 def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
@@ -132,7 +93,7 @@ def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
         >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[5., 0.]])
     """
-    x, centroids = _operands(x, centroids, metric)
+    x, centroids = operands(x, centroids, metric)
     check_finite(x)
     return kernels.distances(x, centroids, uses_unit_rows(metric)).sqrt_()
 
@@ -140,17 +101,6 @@ def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
 def nearest(x: Tensor, centroids: Tensor, metric: str) -> Assignment:
     """Assign checked rows, distances as the expanded form gives them."""
     return Assignment(*kernels.nearest(x, centroids, uses_unit_rows(metric)))
-
-
-def one_read(
-    x: Tensor, centroids: Tensor, sample_weight: Tensor | None, metric: str
-) -> tuple[Assignment, ClusterStats]:
-    """Assign and accumulate checked rows."""
-    labels, sq_distances, counts, sums = kernels.nearest_and_sums(
-        x, centroids, sample_weight, uses_unit_rows(metric)
-    )
-    inertia = ClusterStats.weighed(sq_distances, sample_weight)
-    return Assignment(labels, sq_distances), ClusterStats(counts, sums, inertia)
 
 
 def as_measurable(x: Any, metric: str) -> Tensor:
@@ -195,16 +145,6 @@ def exactly(x: Tensor, centroids: Tensor, assignment: Assignment, metric: str) -
     return Assignment(labels, sq_distances)
 
 
-def feature_variance(x: Tensor, metric: str) -> float:
-    """Mean variance of a feature of checked rows: their inertia as one cluster, per number.
-
-    What tolerances are scaled by, as in scikit-learn; weights are left out, as there.
-    """
-    zero = x.new_zeros(1, x.shape[1], dtype=kernels.compute_dtype(x.dtype))  # (1, d)
-    mean = one_read(x, zero, None, metric)[1].means.to(zero)
-    return one_read(x, mean, None, metric)[1].inertia.item() / x.numel()
-
-
 def _spread(centroids: Tensor, labels: Tensor) -> Tensor:
     """Squared distance of each row's centroid from the mean of all, ``(n,)``.
 
@@ -214,7 +154,13 @@ def _spread(centroids: Tensor, labels: Tensor) -> Tensor:
     return centred.square().sum(1)[labels]
 
 
-def _operands(x: Any, centroids: Any, metric: str) -> tuple[Tensor, Tensor]:
+def operands(x: Any, centroids: Any, metric: str) -> tuple[Tensor, Tensor]:
+    """Return ``x (n, d)`` and ``centroids (k, d)``, checked and ready to be measured.
+
+    Raises:
+        TypeError: as ``assign``.
+        ValueError: as ``assign``, but for rows that ``check_measured`` will find.
+    """
     rows = as_measurable(x, metric)
     centroids = as_centroids(centroids, rows)
     check_directions(centroids, metric, "centroids")

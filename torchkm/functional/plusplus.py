@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from torchkm import kernels
-from torchkm.functional.assignment import nearest, one_read
+from torchkm.functional.assignment import nearest
 from torchkm.functional.geometry import unit, uses_unit_rows
 from torchkm.functional.sampling import (
     draw_with_replacement,
     draw_without_replacement,
     uniform,
 )
+from torchkm.functional.stats import one_read
 
 _PARALLEL_ROUNDS = 5
 _OVERSAMPLING = 2

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import feature_variance
 from torchkm.functional.checks import check_integer, check_number
+from torchkm.functional.stats import feature_variance
 from torchkm.lightning.batches import Batches
 from torchkm.lightning.ranks import Anchor, gather_farthest, sum_stats
 from torchkm.nn import KMeans

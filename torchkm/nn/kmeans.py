@@ -15,7 +15,6 @@ from torchkm.functional.assignment import (
     check_measured,
     exactly,
     nearest,
-    one_read,
 )
 from torchkm.functional.checks import (
     as_sample_weight,
@@ -26,6 +25,7 @@ from torchkm.functional.checks import (
 from torchkm.functional.geometry import uses_unit_rows
 from torchkm.functional.reseeding import FarthestRows, farthest_rows
 from torchkm.functional.seeding import Init
+from torchkm.functional.stats import one_read
 from torchkm.kernels import sum_dtype
 from torchkm.solvers import CentroidState, UpdateRule, as_rule, update
 from torchkm.solvers.update import reseed_and_update

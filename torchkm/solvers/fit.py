@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchkm.functional import assign, seed
-from torchkm.functional.assignment import exactly, feature_variance
+from torchkm.functional.assignment import exactly
 from torchkm.functional.checks import (
     as_generator,
     as_rows,
@@ -21,7 +21,7 @@ from torchkm.functional.checks import (
 )
 from torchkm.functional.geometry import check_directions
 from torchkm.functional.seeding import Init
-from torchkm.functional.stats import ClusterStats
+from torchkm.functional.stats import ClusterStats, feature_variance
 from torchkm.solvers.loop import Callback, Fit, Problem, Stopping, run
 from torchkm.solvers.outcome import EmptyClusterWarning, PassRecord, Status
 from torchkm.solvers.rules import UpdateRule, as_rule

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import exactly, one_read
+from torchkm.functional.assignment import exactly
 from torchkm.functional.reseeding import farthest_rows
+from torchkm.functional.stats import one_read
 from torchkm.kernels import sum_dtype
 from torchkm.solvers.outcome import PassRecord, Status
 from torchkm.solvers.rules import UpdateRule
