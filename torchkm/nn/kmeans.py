@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchkm import functional
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import (
-    as_measurable,
-    check_measured,
-    exactly,
-    nearest,
-)
-from torchkm.functional.checks import (
-    as_sample_weight,
-    check_integer,
-    check_k,
-    check_same_device,
-)
-from torchkm.functional.geometry import uses_unit_rows
+from torchkm.functional.assignment import check_measured, exactly
+from torchkm.functional.checks import as_sample_weight
 from torchkm.functional.reseeding import FarthestRows, farthest_rows
 from torchkm.functional.seeding import Init
 from torchkm.functional.stats import one_read
-from torchkm.kernels import sum_dtype
+from torchkm.nn.centroids import CentroidModule
 from torchkm.solvers import CentroidState, UpdateRule, as_rule, update
 from torchkm.solvers.update import reseed_and_update
 
 Farthest = Callable[[int], FarthestRows]
 
-_FLOATS = (torch.float32, torch.float64)
 
-
-class KMeans(nn.Module):
+class KMeans(CentroidModule):
     """k-means that learns from batches and assigns new rows.
 
     ``update`` makes one streaming step; the first one seeds the centroids from its own rows.
@@ -77,11 +64,6 @@ class KMeans(nn.Module):
                metric='euclidean', n_rows_seen=1000)
     """
 
-    centroids: Tensor
-    counts: Tensor
-    n_rows_seen: Tensor
-    seeded: Tensor
-
     def __init__(
         self,
         k: int,
@@ -93,21 +75,9 @@ class KMeans(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
-        self.k = check_k(k)
-        self.n_features = check_integer("n_features", n_features, 1)
+        super().__init__(k, n_features, metric=metric, device=device, dtype=dtype)
         self.rule = as_rule(rule)
         self.init = init
-        self.metric = metric
-        uses_unit_rows(metric)
-        if dtype not in _FLOATS:
-            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-        empty = torch.zeros(k, n_features, device=device, dtype=dtype)
-        self.register_buffer("centroids", empty)
-        self.register_buffer("counts", torch.zeros_like(empty[:, 0], dtype=sum_dtype(empty.device)))
-        self.register_buffer("n_rows_seen", torch.zeros((), dtype=torch.int64, device=device))
-        self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
-        self._was_seeded = False
 
     @torch.no_grad()
     def seed(
@@ -262,67 +232,6 @@ class KMeans(nn.Module):
 
         return find
 
-    def forward(self, x: Tensor) -> Assignment:
-        """Assign rows to their nearest centroids.
-
-        Args:
-            x: ``(*, n_features)``, any float dtype or uint8.
-
-        Returns:
-            ``Assignment(labels (*), sq_distances (*))``.
-
-        Raises:
-            TypeError: rows of a wrong dtype.
-            ValueError: rows of a wrong width, empty, NaN or infinite, or a module without
-                centroids. Under ``torch.compile`` and ``torch.export`` values are not looked at.
-
-        Cost:
-            ``2 n k d`` operations and one block of scores; compiled, all ``(n, k)`` scores.
-
-        Example:
-            >>> import torch, torchkm
-            >>> module = torchkm.nn.KMeans(k=2, n_features=1)
-            >>> module.seed(torch.zeros(2, 1), init=torch.tensor([[0.0], [8.0]]))
-            >>> module(torch.tensor([[1.0], [9.0]])).labels
-            tensor([0, 1])
-        """
-        shape = x.shape[:-1]
-        if torch.compiler.is_compiling():
-            found = nearest(x.reshape(-1, self.n_features), self.centroids, self.metric)
-        else:
-            self._check_seeded()
-            found = functional.assign(
-                self._rows(x, flatten=True), self.centroids, metric=self.metric
-            )
-        return Assignment(*(part.reshape(shape) for part in found))
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Return the labels ``(*)`` of rows ``x (*, n_features)``, as ``forward`` gives them."""
-        return self(x).labels
-
-    @torch.no_grad()
-    def transform(self, x: Tensor) -> Tensor:
-        """Return the distance of every row to every centroid, ``(*, k)`` (not squared).
-
-        Args:
-            x: ``(*, n_features)``.
-
-        Raises:
-            TypeError: rows of a wrong dtype.
-            ValueError: as ``forward``.
-        """
-        self._check_seeded()
-        rows = self._rows(x, flatten=True)
-        out = functional.distances(rows, self.centroids, metric=self.metric)
-        return out.reshape(*x.shape[:-1], self.k)
-
-    @property
-    def is_seeded(self) -> bool:
-        """Whether the centroids have a value."""
-        # Asked of the device until it says yes, so that a stream on a GPU need not wait each time.
-        self._was_seeded = self._was_seeded or bool(self.seeded)
-        return self._was_seeded
-
     def extra_repr(self) -> str:
         """Name the sizes, the rule and how much was learnt."""
         init = f"{tuple(self.init.shape)} array" if hasattr(self.init, "shape") else repr(self.init)
@@ -332,43 +241,9 @@ class KMeans(nn.Module):
             f"metric={self.metric!r}, n_rows_seen={seen}"
         )
 
-    def _check_seeded(self) -> None:
-        if not self.is_seeded:
-            raise ValueError(
-                "this KMeans has no centroids yet: call update(x) or seed(x), "
-                "or load a state_dict, first"
-            )
-
     def _one_read(
         self, rows: Tensor, sample_weight: Tensor | None
     ) -> tuple[Assignment, ClusterStats]:
         assignment, stats = one_read(rows, self.centroids, sample_weight, self.metric)
         check_measured(rows, assignment)
         return assignment, stats
-
-    def _rows(self, x: Any, *, flatten: bool = False) -> Tensor:
-        if flatten and isinstance(x, Tensor) and x.ndim != 2 and x.shape[-1:] == (self.n_features,):
-            x = x.reshape(-1, self.n_features)
-        rows = as_measurable(x, self.metric)
-        if rows.shape[1] != self.n_features:
-            raise ValueError(
-                f"x must have n_features={self.n_features} columns, got shape {tuple(rows.shape)}"
-            )
-        check_same_device(rows, self.centroids, "the module")
-        return rows
-
-    def _apply(self, *args: Any, **kwargs: Any) -> KMeans:
-        """Move as any module does, but never to a dtype that would lose what was learnt."""
-        centroids, counts = self.centroids, self.counts
-        cast("Any", super())._apply(*args, **kwargs)
-        device = self.centroids.device
-        if centroids.is_meta:  # nothing was learnt, and there is nothing to copy
-            return self
-        if self.centroids.dtype not in _FLOATS:
-            self.centroids = centroids.to(device)
-        self.counts = counts.to(device, sum_dtype(device))
-        return self
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._was_seeded = False
