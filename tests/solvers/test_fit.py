@@ -176,6 +176,19 @@ def test_fewer_distinct_rows_than_clusters(solver, init, generator):
     assert {tuple(c) for c in result.centroids.tolist()} <= {(5.0, 5.0), (7.0, 7.0)}
 
 
+@pytest.mark.parametrize("scale", [1.0, 1 / 3, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_does_not_keep_spare_centroids_on_the_move(dtype, scale, generator):
+    """Means of equal rows are off by a last digit, which is no reason to re-seed for ever."""
+    x = scale * torch.randint(0, 3, (300, 2), generator=generator).to(dtype)  # 9 distinct rows
+    init = x[:40] + 0.01 * scale * torch.randn(40, 2, generator=generator, dtype=dtype)
+    with pytest.warns(EmptyClusterWarning):
+        result = torchkm.kmeans(x, 40, init=init, tol=0)
+    assert result.status.converged
+    assert result.n_iter < 10
+    assert result.inertia < 300 * (8 * torch.finfo(dtype).eps * scale) ** 2
+
+
 def test_callback_sees_every_pass_and_stops(blobs, generator):
     seen = []
 

@@ -35,6 +35,17 @@ def unit(x: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x, dim=1, eps=torch.finfo(x.dtype).tiny)
 
 
+def rounding(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the squared distance ``(m,)`` of one unit in the last place of ``rows (m, d)``.
+
+    Example:
+        >>> import torch
+        >>> rounding(torch.tensor([[1.0, 0.0]]), torch.float32).sqrt()
+        tensor([1.1921e-07])
+    """
+    return torch.finfo(dtype).eps ** 2 * rows.square().sum(1)
+
+
 def check_directions(x: Tensor, metric: str, name: str = "x") -> None:
     """Raise where ``metric`` needs directions and a row of ``x (n, d)`` has none.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.assignment import exactly
+from torchkm.functional.geometry import rounding
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.functional.stats import one_read
 from torchkm.kernels import sum_dtype
@@ -176,7 +177,13 @@ def _reseeded(batch: _Batch, rule: UpdateRule, n_empty: int) -> tuple[CentroidSt
 
 
 def _shift(start: Tensor, state: CentroidState) -> Tensor:
-    return (state.centroids - start).square().sum(dtype=state.counts.dtype)
+    """Squared movement of the centroids, summed; one that is only rounding counts as none.
+
+    Centroids among equal rows can hand them to and fro for ever without it.
+    """
+    moved = (state.centroids - start).square().sum(1)  # (k,)
+    real = moved > rounding(start, start.dtype)
+    return torch.where(real, moved, 0).sum(dtype=state.counts.dtype)
 
 
 def _status(record: PassRecord, stopping: Stopping) -> Status | None:
