@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from torchkm.functional.checks import as_rows
+from torchkm.functional.arrays import as_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

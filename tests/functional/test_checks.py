@@ -56,7 +56,7 @@ def test_rows(x, error, message):
 )
 def test_centroids(centroids, error, message, monkeypatch):
     if centroids.is_meta:  # stands in for another device; it has no values to look at
-        monkeypatch.setattr("torchkm.functional.checks.check_finite", lambda *_: None)
+        monkeypatch.setattr("torchkm.functional.arrays.check_finite", lambda *_: None)
     with pytest.raises(error, match=message):
         functional.assign(X, centroids)
 

@@ -7,7 +7,6 @@ from torchkm.functional import METRICS, unit
 from torchkm.functional.geometry import (
     centroids_on,
     check_directions,
-    rounding,
     uses_unit_rows,
 )
 
@@ -49,13 +48,6 @@ def test_only_cosine_needs_directions(dtype):
 
 def test_signed_rows_that_sum_to_zero_have_a_direction():
     check_directions(torch.tensor([[1.0, -1.0]]), "cosine")
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rounding_is_the_step_to_the_next_number(dtype):
-    row = torch.tensor([[1.0]], dtype=dtype)
-    step = torch.nextafter(row, 2 * row) - row
-    assert torch.equal(rounding(row, dtype), step.square()[0])
 
 
 def test_centroids_return_to_the_sphere():

@@ -2,14 +2,17 @@
 
 import torch
 
-from torchkm.functional import Assignment, assign_and_accumulate
+from torchkm.functional import Assignment, assign, assign_and_accumulate
+from torchkm.functional.assignment import as_centroids_for
+from torchkm.functional.problem import as_problem
 from torchkm.functional.reseeding import farthest_rows, reseed
 
 
 def reseeded(x, centroids, weight=None, metric="euclidean"):
     found, stats = assign_and_accumulate(x, centroids, weight, metric=metric)
     empty = stats.counts == 0
-    far = farthest_rows(x, found, int(empty.sum()), weight, metric)
+    problem = as_problem(x, weight, metric)
+    far = farthest_rows(problem, as_centroids_for(problem, centroids), found, int(empty.sum()))
     after, into = reseed(stats, empty, far)
     return stats, after, into.tolist()
 
@@ -78,17 +81,26 @@ def test_a_cluster_is_not_drained_by_several():
 
 def test_cosine_moves_unit_rows():
     x = torch.tensor([[2.0, 0.0], [3.0, 0.1], [0.0, 7.0]])
-    found, stats = assign_and_accumulate(
-        x, torch.tensor([[1.0, 0.0], [-1.0, -1.0]]), metric="cosine"
-    )
-    far = farthest_rows(x, found, 1, None, "cosine")
-    after, _ = reseed(stats, stats.counts == 0, far)
+    centroids = torch.tensor([[1.0, 0.0], [-1.0, -1.0]])
+    _, after, _ = reseeded(x, centroids, metric="cosine")
     torch.testing.assert_close(after.sums[1], torch.tensor([0.0, 1.0], dtype=torch.float64))
 
 
 def test_farthest_rows_are_sorted_and_not_more_than_there_are():
     x = torch.arange(5.0).unsqueeze(1)
-    found = Assignment(torch.zeros(5, dtype=torch.int64), x.squeeze(1))
-    far = farthest_rows(x, found, 2, None, "euclidean")
-    assert far.sq_distances.tolist() == [4, 3, 2, 1]
-    assert len(farthest_rows(x, found, 9, None, "euclidean").rows) == 5
+    problem, zero = as_problem(x, None, "euclidean"), torch.zeros(1, 1)
+    found = Assignment(torch.zeros(5, dtype=torch.int64), x.square().squeeze(1))
+    far = farthest_rows(problem, zero, found, 2)
+    assert far.sq_distances.tolist() == [16, 9, 4, 1]
+    assert len(farthest_rows(problem, zero, found, 9).rows) == 5
+
+
+def test_rows_that_rounding_holds_away_are_at_no_distance():
+    """Rounding of each number for itself: one large constant column hides nothing."""
+    x = torch.tensor([[1e6, 3.0], [1e6, 3.0 + 2e-7], [1e6, 3.01]])
+    problem, centroids = as_problem(x, None, "euclidean"), x[:1]
+    found = assign(x, centroids)
+    assert found.sq_distances[1] > 0
+    far = farthest_rows(problem, centroids, found, 2)
+    assert far.sq_distances[0] > 0
+    assert far.sq_distances[1:].tolist() == [0, 0]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from torchkm.functional import INITS, assign, plusplus, sampling, seed
+from torchkm.functional.problem import as_problem
 
 
 def make(value):
@@ -122,8 +123,8 @@ def test_a_heavy_row_keeps_its_weight_in_the_subsample(generator):
     x = torch.randn(1000, 2, generator=generator)
     weight = torch.ones(1000)
     weight[3] = 500
-    rows, stands_for = plusplus._subsample(x, 100, weight, generator)
-    heavy = (rows == x[3]).all(1)
+    index, stands_for = plusplus._subsample(as_problem(x, weight, "euclidean"), 100, generator)
+    heavy = index == 3
     assert heavy.sum() == 1
     assert stands_for[heavy].item() == 500
     torch.testing.assert_close(stands_for[~heavy], torch.full((99,), weight.sum().item() / 100))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchkm.kernels import blocked, layout, reference
+from torchkm.kernels import blocked, layout, origin_of, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8]
 
@@ -29,7 +29,11 @@ def test_matches_the_reference(n, d, k, dtype, unit_rows, generator):
     centroids = rows(k, d, torch.float32, generator)
     weight = torch.rand(n, generator=generator)
 
-    labels, sq_distances, counts, sums = blocked.nearest_and_sums(x, centroids, weight, unit_rows)
+    origin = origin_of(x, unit_rows)
+
+    labels, sq_distances, counts, sums = blocked.nearest_and_sums(
+        x, centroids, weight, unit_rows, origin
+    )
 
     exact = reference.distances(x.double(), centroids.double(), unit_rows)
     scale = float(exact.max()) + 1
@@ -39,7 +43,7 @@ def test_matches_the_reference(n, d, k, dtype, unit_rows, generator):
     want_counts, want_sums = reference.segment_sums(x, labels, k, weight, unit_rows)
     torch.testing.assert_close(counts, want_counts, rtol=1e-6, atol=0)
     torch.testing.assert_close(sums, want_sums, rtol=1e-5, atol=1e-4)
-    assert torch.equal(blocked.nearest(x, centroids, unit_rows)[0], labels)
+    assert torch.equal(blocked.nearest(x, centroids, unit_rows, origin)[0], labels)
 
 
 def test_segment_sums_match_the_reference(generator):
@@ -57,9 +61,17 @@ def test_distances_match_cdist(generator):
     torch.testing.assert_close(got, torch.cdist(x, centroids))
 
 
+@pytest.mark.parametrize("kernel", [blocked, reference])
+def test_the_origin_changes_nothing_but_the_rounding(kernel, generator):
+    x, centroids = rows(100, 4, torch.float64, generator), rows(9, 4, torch.float64, generator)
+    want, got = (kernel.nearest(x, centroids, False, o) for o in (x.mean(0), x[3]))
+    assert torch.equal(got[0], want[0])
+    torch.testing.assert_close(got[1], want[1])
+
+
 def test_ties_go_to_the_lowest_index():
     x = torch.tensor([[0.0], [2.0]])
-    labels, _ = blocked.nearest(x, torch.tensor([[1.0], [1.0], [3.0], [1.0]]), False)
+    labels, _ = blocked.nearest(x, torch.tensor([[1.0], [1.0], [3.0], [1.0]]), False, x[0])
     assert labels.tolist() == [0, 0]
 
 
@@ -67,8 +79,9 @@ def test_a_large_common_offset_keeps_the_labels(generator):
     """Without the shift, float32 scores of rows at 1e4 would be off by more than the gaps."""
     x = torch.randn(200, 8, generator=generator, dtype=torch.float64)
     centroids = torch.randn(10, 8, generator=generator, dtype=torch.float64)
-    want = reference.nearest(x, centroids, False)[0]
-    got, _ = blocked.nearest((x + 1e4).float(), (centroids + 1e4).float(), False)
+    want = reference.nearest(x, centroids, False, x[0])[0]
+    far = (x + 1e4).float()
+    got, _ = blocked.nearest(far, (centroids + 1e4).float(), False, origin_of(far, False))
     assert (got != want).float().mean() < 0.02
     lost = (
         (centroids + 1e4).float().square().sum(1) / 2
@@ -87,8 +100,7 @@ def test_no_array_of_all_scores_is_allocated(generator, monkeypatch):
         return addmm(*args, **kwargs)
 
     monkeypatch.setattr(torch, "addmm", spy)
-    blocked.nearest(
-        rows(200, 4, torch.float32, generator), rows(3, 4, torch.float32, generator), False
-    )
+    x, centroids = rows(200, 4, torch.float32, generator), rows(3, 4, torch.float32, generator)
+    blocked.nearest(x, centroids, False, x[0])
     assert max(seen) == 16
     assert sum(seen) == 200

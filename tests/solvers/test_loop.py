@@ -7,8 +7,9 @@ import torch
 
 import torchkm
 from torchkm.functional import assign, seed
+from torchkm.functional.problem import as_problem
 from torchkm.solvers import RULES, Status
-from torchkm.solvers.loop import Problem, Stopping, run, shuffled_batches
+from torchkm.solvers.loop import Stopping, run, shuffled_batches
 
 
 def make(value):
@@ -17,7 +18,7 @@ def make(value):
 
 def fit(x, init, solver="lloyd", *, batch_size=100, max_iter=50, shift=0.0, callback=None):
     stopping = Stopping(max_iter, shift, callback)
-    problem = Problem(x, None, "euclidean")
+    problem = as_problem(x, None, "euclidean")
     return run(problem, init.clone(), RULES[solver], batch_size, stopping, make(0))
 
 
@@ -40,12 +41,12 @@ def test_the_generator_shuffles():
 
 def test_take_keeps_rows_and_weights_together(generator):
     x = torch.arange(6.0).unsqueeze(1)
-    problem = Problem(x, x.squeeze(1) * 10, "euclidean")
+    problem = as_problem(x, x.squeeze(1) * 10, "euclidean")
     part = problem.take(torch.tensor([4, 1]))
     assert part.x.tolist() == [[4.0], [1.0]]
     assert part.sample_weight.tolist() == [40.0, 10.0]
     assert problem.take(None) is problem
-    assert Problem(x, None, "cosine").take(torch.tensor([2])).sample_weight is None
+    assert as_problem(x + 1, None, "cosine").take(torch.tensor([2])).sample_weight is None
 
 
 def test_lloyd_draws_nothing(blobs, generator):

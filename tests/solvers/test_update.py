@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from torchkm.functional import Assignment, ClusterStats, accumulate, assign_and_accumulate
+from torchkm.functional.problem import as_problem
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.solvers import CentroidState, Decay, Lloyd, MiniBatch, update
 from torchkm.solvers.update import reseed_and_update
@@ -136,7 +137,7 @@ def test_a_reseeded_centroid_is_its_row(rule):
     centroids = torch.tensor([[0.0], [100.0]])
     state = CentroidState(centroids, torch.tensor([0.0, 1e-3], dtype=F64))
     found, stats = assign_and_accumulate(x, centroids)
-    far = farthest_rows(x, found, 1, None, "euclidean")
+    far = farthest_rows(as_problem(x, None, "euclidean"), centroids, found, 1)
     empty = torch.tensor([False, True])
     after, n = reseed_and_update(stats, state, rule, "euclidean", empty, far)
     assert n == 1

@@ -9,12 +9,9 @@ from torch import Tensor
 from torch.utils._pytree import _register_namedtuple
 
 from torchkm import kernels
-from torchkm.functional.checks import (
-    as_centroids,
-    as_matrix,
-    check_finite,
-)
-from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
+from torchkm.functional.arrays import as_centroids, check_finite
+from torchkm.functional.geometry import check_directions, unit
+from torchkm.functional.problem import Problem, as_problem
 
 # Below this share of a row's norm, a distance taken as a difference of large numbers has lost
 # digits: it is taken again as a sum of squared differences.
@@ -67,10 +64,11 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
         >>> assign(x, torch.tensor([[0.0], [8.0]]))
         Assignment(labels=tensor([0, 0, 1]), sq_distances=tensor([0., 1., 1.]))
     """
-    x, centroids = operands(x, centroids, metric)
-    found = nearest(x, centroids, metric)
-    check_measured(x, found)
-    return exactly(x, centroids, found, metric)
+    problem = as_problem(x, None, metric)
+    centroids = as_centroids_for(problem, centroids)
+    found = nearest(problem, centroids)
+    check_measured(problem, found)
+    return exactly(problem, centroids, found)
 
 
 def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
@@ -93,75 +91,68 @@ def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
         >>> distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[5., 0.]])
     """
-    x, centroids = operands(x, centroids, metric)
-    check_finite(x)
-    return kernels.distances(x, centroids, uses_unit_rows(metric)).sqrt_()
+    problem = as_problem(x, None, metric)
+    check_finite(problem.x)
+    centroids = as_centroids_for(problem, centroids)
+    return kernels.distances(problem.x, centroids, problem.unit_rows).sqrt_()
 
 
-def nearest(x: Tensor, centroids: Tensor, metric: str) -> Assignment:
-    """Assign checked rows, distances as the expanded form gives them."""
-    return Assignment(*kernels.nearest(x, centroids, uses_unit_rows(metric)))
+def nearest(problem: Problem, centroids: Tensor) -> Assignment:
+    """Assign the rows of a problem, with distances as the expanded form gives them."""
+    return Assignment(*kernels.nearest(problem.x, centroids, problem.unit_rows, problem.origin))
 
 
-def as_measurable(x: Any, metric: str) -> Tensor:
-    """Return ``x`` as ``(n, d)``, checked for all that ``check_measured`` will not find.
+def as_centroids_for(problem: Problem, centroids: Any) -> Tensor:
+    """Return ``centroids (k, d)`` checked against the rows they are to serve.
 
     Raises:
-        TypeError: as ``as_matrix``.
-        ValueError: as ``as_matrix``; under ``"cosine"``, whose unit rows no longer tell, also
-            rows that are not finite or have no direction.
+        TypeError: as ``as_centroids``.
+        ValueError: as ``as_centroids``; under ``"cosine"`` also one without a direction.
     """
-    rows = as_matrix(x)
-    if uses_unit_rows(metric):
-        check_finite(rows)
-        check_directions(rows, metric)
-    return rows
+    centroids = as_centroids(centroids, problem.x)
+    check_directions(centroids, problem.metric, "centroids")
+    return unit(centroids) if problem.unit_rows else centroids
 
 
-def check_measured(x: Tensor, assignment: Assignment) -> None:
-    """Raise where ``x (n, d)`` was not finite, as its distances tell without a second read of it.
+def check_measured(problem: Problem, assignment: Assignment) -> None:
+    """Raise where a row was not finite, as its distance tells without a second read of it.
 
     NaN and infinity in a row, and a square that overflows, all come out in its norm.
 
     Raises:
-        ValueError: as ``check_finite``.
+        ValueError: as ``check_finite``, or distances too large for their dtype.
     """
-    if not bool(torch.isfinite(assignment.sq_distances).all()):
-        check_finite(x)
+    if bool(torch.isfinite(assignment.sq_distances).all()):
+        return
+    check_finite(problem.x)
+    raise ValueError(
+        "x must be near enough to the centroids to square the distance in "
+        f"{str(assignment.sq_distances.dtype).removeprefix('torch.')}"
+    )
 
 
-def exactly(x: Tensor, centroids: Tensor, assignment: Assignment, metric: str) -> Assignment:
+def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assignment:
     """Take again the distances that cancellation has spoilt, as sums of squared differences."""
     labels, sq_distances = assignment
-    scale = torch.ones_like(sq_distances) if uses_unit_rows(metric) else _spread(centroids, labels)
-    spoilt = torch.nonzero(sq_distances < _CANCELLED * scale).squeeze(1)  # (m,)
-    if len(spoilt):
-        rows = x[spoilt].to(centroids.dtype)  # (m, d)
-        rows = unit(rows) if uses_unit_rows(metric) else rows
-        apart = rows - centroids[labels[spoilt]]
-        sq_distances = sq_distances.index_copy(
-            0, spoilt, apart.square().sum(1).to(sq_distances.dtype)
-        )
+    spoilt = sq_distances < _CANCELLED * _subtracted(problem, centroids)[labels]
+    index = torch.nonzero(spoilt).squeeze(1)  # (m,)
+    if len(index):
+        again = [
+            _differences(problem, centroids, labels, part).square().sum(1)
+            for part in torch.split(index, kernels.rows_per_block(problem.x, 0))
+        ]
+        sq_distances = sq_distances.index_copy(0, index, torch.cat(again).to(sq_distances.dtype))
     return Assignment(labels, sq_distances)
 
 
-def _spread(centroids: Tensor, labels: Tensor) -> Tensor:
-    """Squared distance of each row's centroid from the mean of all, ``(n,)``.
-
-    Near its centroid, where it matters, that is the size of what was subtracted.
-    """
-    centred = centroids - centroids.mean(0)
-    return centred.square().sum(1)[labels]
+def _subtracted(problem: Problem, centroids: Tensor) -> Tensor:
+    """Return the size ``(k,)`` of what the expanded form subtracts for a row near its centroid."""
+    if problem.unit_rows:
+        return torch.ones_like(centroids[:, 0])
+    return (centroids - problem.origin.to(centroids.dtype)).square().sum(1)
 
 
-def operands(x: Any, centroids: Any, metric: str) -> tuple[Tensor, Tensor]:
-    """Return ``x (n, d)`` and ``centroids (k, d)``, checked and ready to be measured.
-
-    Raises:
-        TypeError: as ``assign``.
-        ValueError: as ``assign``, but for rows that ``check_measured`` will find.
-    """
-    rows = as_measurable(x, metric)
-    centroids = as_centroids(centroids, rows)
-    check_directions(centroids, metric, "centroids")
-    return rows, unit(centroids) if uses_unit_rows(metric) else centroids
+def _differences(problem: Problem, centroids: Tensor, labels: Tensor, index: Tensor) -> Tensor:
+    """Return rows ``index (m,)`` less their centroids, ``(m, d)``."""
+    rows = problem.x[index].to(centroids.dtype)
+    return (unit(rows) if problem.unit_rows else rows) - centroids[labels[index]]

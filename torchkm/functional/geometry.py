@@ -10,9 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchkm import kernels
 from torchkm.functional.checks import check_known
 
 METRICS = ("cosine", "euclidean")
+
+# By how many units in the last place a mean of many equal numbers may miss them.
+_UNITS_OF_SUMS = 64
 
 
 def uses_unit_rows(metric: str) -> bool:
@@ -32,18 +36,20 @@ def unit(x: Tensor) -> Tensor:
         >>> unit(torch.tensor([[3.0, 4.0]]))
         tensor([[0.6000, 0.8000]])
     """
-    return torch.nn.functional.normalize(x, dim=1, eps=torch.finfo(x.dtype).tiny)
+    return kernels.unit(x)
 
 
-def rounding(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the squared distance ``(m,)`` of one unit in the last place of ``rows (m, d)``.
+def sq_movements(start: Tensor, end: Tensor, origin: Tensor) -> Tensor:
+    """Return the squared movements ``(m,)`` from centroids ``start (m, d)`` to ``end (m, d)``.
 
-    Example:
-        >>> import torch
-        >>> rounding(torch.tensor([[1.0, 0.0]]), torch.float32).sqrt()
-        tensor([1.1921e-07])
+    Numbers that moved no further than rounding can take them count as unmoved. The mean of rows
+    measured from ``origin (d,)`` is off by the last place of each number, and by a few of what
+    was added up.
     """
-    return torch.finfo(dtype).eps ** 2 * rows.square().sum(1)
+    apart = end - start
+    limit = start.abs() + _UNITS_OF_SUMS * (start - origin.to(start.dtype)).abs()
+    limit *= torch.finfo(start.dtype).eps
+    return torch.where(apart.abs() > limit, apart, 0).square().sum(1)
 
 
 def check_directions(x: Tensor, metric: str, name: str = "x") -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.assignment import nearest
-from torchkm.functional.geometry import unit, uses_unit_rows
+from torchkm.functional.problem import Problem, rows_as_centroids
 from torchkm.functional.sampling import (
     draw_with_replacement,
     draw_without_replacement,
@@ -26,9 +26,7 @@ def plusplus_rows(k: int) -> int:
     return max(4096, 16 * k)
 
 
-def kmeans_plusplus(
-    x: Tensor, k: int, sample_weight: Tensor | None, generator: torch.Generator, metric: str
-) -> Tensor:
+def kmeans_plusplus(problem: Problem, k: int, generator: torch.Generator) -> Tensor:
     """Greedy k-means++ on at most ``plusplus_rows(k)`` random rows; returns ``(k, d)``.
 
     Each centroid is the best of ``2 + ln k`` candidates drawn in proportion to weight times
@@ -36,40 +34,37 @@ def kmeans_plusplus(
     the limit are sampled without replacement in proportion to their weight, and a row that
     stands for others carries their weight.
     """
-    rows, weight = _subsample(x, plusplus_rows(k), sample_weight, generator)
-    rows = rows.to(kernels.compute_dtype(x.dtype))
-    rows = unit(rows) if uses_unit_rows(metric) else rows
+    index, weight = _subsample(problem, plusplus_rows(k), generator)
+    rows = rows_as_centroids(problem, index)  # (m, d)
     chosen = _greedy(rows - rows.mean(0), k, weight, generator)  # (k,)
     return rows[chosen]
 
 
-def kmeans_parallel(
-    x: Tensor, k: int, sample_weight: Tensor | None, generator: torch.Generator, metric: str
-) -> Tensor:
+def kmeans_parallel(problem: Problem, k: int, generator: torch.Generator) -> Tensor:
     """k-means||: a few rounds that draw many candidates at once from all rows; ``(k, d)``.
 
     Five rounds of about ``2 k`` candidates, each weighed by the rows nearest to it, then greedy
     k-means++ among them (Bahmani et al. 2012, arXiv:1203.6402). For large k.
     """
-    n = len(x)
+    x, sample_weight, n = problem.x, problem.sample_weight, len(problem.x)
     first = draw_without_replacement(n, 1, sample_weight, generator, x.device)
     picked = [first]
-    sq_distances = nearest(x, _as_seeds(x[first], metric), metric).sq_distances  # (n,)
+    sq_distances = nearest(problem, rows_as_centroids(problem, first)).sq_distances  # (n,)
     for _ in range(_PARALLEL_ROUNDS):
         mass = sq_distances if sample_weight is None else sq_distances * sample_weight
         chance = _OVERSAMPLING * k * mass / mass.sum(dtype=torch.float64).clamp_min(1e-300)
         new = torch.nonzero(uniform((n,), generator, x.device) < chance).squeeze(1)
         if len(new):
             picked.append(new)
-            to_new = nearest(x, _as_seeds(x[new], metric), metric).sq_distances
+            to_new = nearest(problem, rows_as_centroids(problem, new)).sq_distances
             sq_distances = torch.minimum(sq_distances, to_new)
     index = torch.unique(torch.cat(picked))
     if len(index) < k:
         spare = torch.ones(n, device=x.device).index_fill_(0, index, 0)
         extra = draw_without_replacement(n, k - len(index), spare, generator, x.device)
         index = torch.cat([index, extra])
-    candidates = _as_seeds(x[index], metric)  # (c, d)
-    weight = one_read(x, candidates, sample_weight, metric)[1].counts
+    candidates = rows_as_centroids(problem, index)  # (c, d)
+    weight = one_read(problem, candidates)[1].counts
     chosen = _greedy(candidates - candidates.mean(0), k, weight, generator)
     return candidates[chosen]
 
@@ -99,18 +94,14 @@ def _to_candidates(rows: Tensor, norms: Tensor, candidates: Tensor) -> Tensor:
 
 
 def _subsample(
-    x: Tensor, m: int, sample_weight: Tensor | None, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Return at most ``m`` rows and the weights ``(m,)`` with which they stand for all."""
+    problem: Problem, m: int, generator: torch.Generator
+) -> tuple[Tensor | None, Tensor]:
+    """Return at most ``m`` indices, None for all, and the weights with which they stand for all."""
+    x, weight = problem.x, problem.sample_weight
     dtype = kernels.compute_dtype(x.dtype)
-    weight = x.new_ones(len(x), dtype=dtype) if sample_weight is None else sample_weight
+    full = x.new_ones(len(x), dtype=dtype) if weight is None else weight
     if m >= len(x):
-        return x, weight.to(dtype)
-    index = draw_without_replacement(len(x), m, sample_weight, generator, x.device)
+        return None, full.to(dtype)
+    index = draw_without_replacement(len(x), m, weight, generator, x.device)
     # Drawn with chance min(1, m w / sum w), a row stands for w / chance of the whole.
-    return x[index], weight[index].clamp(min=weight.sum() / m).to(dtype)
-
-
-def _as_seeds(rows: Tensor, metric: str) -> Tensor:
-    seeds = rows.to(kernels.compute_dtype(rows.dtype))
-    return unit(seeds) if uses_unit_rows(metric) else seeds
+    return index, full[index].clamp(min=full.sum() / m).to(dtype)

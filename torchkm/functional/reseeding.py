@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from torchkm import kernels
-from torchkm.functional.assignment import Assignment
-from torchkm.functional.geometry import rounding, unit, uses_unit_rows
+from torchkm.functional.assignment import Assignment, exactly
+from torchkm.functional.geometry import sq_movements, unit
+from torchkm.functional.problem import Problem
 from torchkm.functional.stats import ClusterStats
 
 # A cluster that holds hardly more than one row has none to give away.
 _SOLE_MEMBER = 1 + 1e-6
-
-# The mean of equal rows is off by a few units in the last place: no farther, a row sits on it.
-_UNITS_OF_ROUNDING = 4
 
 
 class FarthestRows(NamedTuple):
@@ -40,28 +38,28 @@ class FarthestRows(NamedTuple):
 
 
 def farthest_rows(
-    x: Tensor, assignment: Assignment, n_empty: int, sample_weight: Tensor | None, metric: str
+    problem: Problem, centroids: Tensor, assignment: Assignment, n_empty: int
 ) -> FarthestRows:
-    """Return rows of ``x (n, d)`` far from their centroids, for ``n_empty`` clusters.
+    """Return rows far from their ``centroids (k, d)``, for ``n_empty`` clusters.
 
     There are twice as many as clusters, because some cannot be spared by their own. Rows
-    without weight count as near: they should not draw a centroid. A row that only rounding
-    holds away from its centroid is at distance 0.
+    without weight count as near: they should not draw a centroid. A row that only rounding holds
+    away from its centroid is at distance 0.
     """
-    labels, sq_distances = assignment
-    weight = torch.ones_like(sq_distances) if sample_weight is None else sample_weight
-    top = torch.topk(torch.where(weight > 0, sq_distances, 0), min(2 * n_empty, len(x)))  # (m,)
-    dtype = kernels.sum_dtype(x.device)
-    rows = x[top.indices].to(dtype)  # (m, d)
-    rows = unit(rows) if uses_unit_rows(metric) else rows
-    sits = top.values <= _UNITS_OF_ROUNDING**2 * rounding(rows, sq_distances.dtype)  # (m,)
+    x, weight = problem.x, problem.sample_weight
+    labels, sq_distances = exactly(problem, centroids, assignment)
+    if weight is not None:
+        sq_distances = torch.where(weight > 0, sq_distances, 0)
+    sq_distances, index = torch.topk(sq_distances, min(2 * n_empty, len(x)))  # (m,)
+    rows, labels = x[index].to(kernels.sum_dtype(x.device)), labels[index]  # (m, d), (m,)
+    rows = unit(rows) if problem.unit_rows else rows
+    apart = sq_movements(centroids[labels], rows, problem.origin) > 0
+    ones = torch.ones_like(rows[:, 0])
     return FarthestRows(
         rows,
-        torch.where(sits, 0, top.values),
-        labels[top.indices],
-        torch.ones_like(rows[:, 0])
-        if sample_weight is None
-        else sample_weight[top.indices].to(dtype),
+        torch.where(apart, sq_distances, 0),
+        labels,
+        ones if weight is None else weight[index].to(ones),
     )
 
 

@@ -8,29 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchkm import kernels
-from torchkm.functional.checks import (
-    as_centroids,
-    as_generator,
-    as_rows,
-    as_sample_weight,
-    check_k,
-    check_known,
-)
-from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
+from torchkm.functional.arrays import as_init, check_finite
+from torchkm.functional.checks import as_generator, check_k, check_known
+from torchkm.functional.geometry import check_directions, unit
 from torchkm.functional.plusplus import kmeans_parallel, kmeans_plusplus
+from torchkm.functional.problem import Problem, as_problem, rows_as_centroids
 from torchkm.functional.sampling import draw_without_replacement
 
 Init = str | Tensor | Callable[[Tensor, int, torch.Generator], Any] | Any
 
 
-def random_rows(
-    x: Tensor, k: int, sample_weight: Tensor | None, generator: torch.Generator, metric: str
-) -> Tensor:
+def random_rows(problem: Problem, k: int, generator: torch.Generator) -> Tensor:
     """``k`` different rows, with chances in proportion to their weight; returns ``(k, d)``."""
-    del metric  # seed() scales what every method returns
-    index = draw_without_replacement(len(x), k, sample_weight, generator, x.device)
-    return x[index].to(kernels.compute_dtype(x.dtype))
+    x = problem.x
+    index = draw_without_replacement(len(x), k, problem.sample_weight, generator, x.device)
+    return rows_as_centroids(problem, index)
 
 
 INITS = {
@@ -81,18 +73,16 @@ def seed(
         tensor([[0.],
                 [5.]])
     """
-    x = as_rows(x)
-    k = check_k(k, len(x))
-    check_directions(x, metric)
-    generator = as_generator(generator)
+    problem = as_problem(x, sample_weight, metric)
+    check_finite(problem.x)
+    return seeds(problem, check_k(k, len(problem.x)), init, as_generator(generator))
+
+
+def seeds(problem: Problem, k: int, init: Init, generator: torch.Generator) -> Tensor:
+    """Return the first ``k`` centroids of a problem, by whatever ``init`` is."""
     if isinstance(init, str):
-        method = INITS[check_known("init", init, INITS)]
-        centroids = method(x, k, as_sample_weight(sample_weight, x), generator, metric)
-    else:
-        centroids = as_centroids(init(x, k, generator) if callable(init) else init, x, "init")
-        if len(centroids) != k:
-            raise ValueError(
-                f"init must give k={k} centroids, got an array of shape {tuple(centroids.shape)}"
-            )
-        check_directions(centroids, metric, "init")
-    return unit(centroids) if uses_unit_rows(metric) else centroids.clone()
+        return INITS[check_known("init", init, INITS)](problem, k, generator)
+    given = init(problem.x, k, generator) if callable(init) else init
+    centroids = as_init(given, k, problem.x)
+    check_directions(centroids, problem.metric, "init")
+    return unit(centroids) if problem.unit_rows else centroids.clone()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchkm import kernels
-from torchkm.functional.assignment import Assignment, check_measured, operands
-from torchkm.functional.checks import as_labels, as_rows, as_sample_weight, check_k
+from torchkm.functional.arrays import as_labels, as_rows, as_sample_weight
+from torchkm.functional.assignment import Assignment, as_centroids_for, check_measured
+from torchkm.functional.checks import check_k
 from torchkm.functional.geometry import check_directions, uses_unit_rows
+from torchkm.functional.problem import Problem, as_problem
 
 
 @dataclass(frozen=True)
@@ -128,28 +130,32 @@ def assign_and_accumulate(
         >>> stats.counts
         tensor([2., 1.], dtype=torch.float64)
     """
-    x, centroids = operands(x, centroids, metric)
-    found, stats = one_read(x, centroids, as_sample_weight(sample_weight, x), metric)
-    check_measured(x, found)
+    problem = as_problem(x, sample_weight, metric)
+    found, stats = one_read(problem, as_centroids_for(problem, centroids))
+    check_measured(problem, found)
     return found, stats
 
 
-def one_read(
-    x: Tensor, centroids: Tensor, sample_weight: Tensor | None, metric: str
-) -> tuple[Assignment, ClusterStats]:
-    """Assign and accumulate checked rows."""
+def one_read(problem: Problem, centroids: Tensor) -> tuple[Assignment, ClusterStats]:
+    """Assign and accumulate the rows of a problem."""
+    x, weight = problem.x, problem.sample_weight
     labels, sq_distances, counts, sums = kernels.nearest_and_sums(
-        x, centroids, sample_weight, uses_unit_rows(metric)
+        x, centroids, weight, problem.unit_rows, problem.origin
     )
-    inertia = ClusterStats.weighed(sq_distances, sample_weight)
+    inertia = ClusterStats.weighed(sq_distances, weight)
     return Assignment(labels, sq_distances), ClusterStats(counts, sums, inertia)
 
 
-def feature_variance(x: Tensor, metric: str) -> float:
-    """Mean variance of a feature of checked rows: their inertia as one cluster, per number.
+def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
+    """Return the mean ``(d,)`` of the rows and the mean variance of a feature.
 
-    What tolerances are scaled by, as in scikit-learn; weights are left out, as there.
+    The variance is their inertia as one cluster, per number: what tolerances are scaled by, as
+    in scikit-learn. Weights are left out of both, as there.
     """
+    x = problem.x
     zero = x.new_zeros(1, x.shape[1], dtype=kernels.compute_dtype(x.dtype))  # (1, d)
-    mean = one_read(x, zero, None, metric)[1].means.to(zero)
-    return one_read(x, mean, None, metric)[1].inertia.item() / x.numel()
+    # From zero, so that whole numbers add up without rounding.
+    plain = replace(problem, sample_weight=None, origin=zero[0])
+    mean = one_read(plain, zero)[1].means  # (1, d)
+    inertia = one_read(replace(plain, origin=mean[0]), mean.to(zero))[1].inertia
+    return mean[0], inertia.item() / x.numel()

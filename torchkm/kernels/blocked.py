@@ -1,6 +1,6 @@
 """Every kernel in blocks of rows: the path for CPUs, and for any device without its own.
 
-A block is converted, shifted to the centroids' mean and kept in cache while it is multiplied,
+A block is converted, shifted to an origin near the rows and kept in cache while it is multiplied,
 reduced and summed, so each pass reads the rows once and never holds more than a block of scores.
 Scores need no row norms: ``argmin_j |x - c_j|^2 = argmin_j |c_j|^2 / 2 - x'c_j``. The shift
 removes the common offset before the product, which is where cancellation would lose digits.
@@ -11,10 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from torchkm.kernels.layout import compute_dtype, rows_per_block, rows_per_flush, sum_dtype
+from torchkm.kernels.layout import (
+    compute_dtype,
+    origin_of,
+    rows_per_block,
+    rows_per_flush,
+    sum_dtype,
+    unit,
+)
 
 
 class _Block(NamedTuple):
@@ -22,19 +30,23 @@ class _Block(NamedTuple):
     rows: Tensor  # (b, d), converted and shifted; a view of one reused buffer
 
 
-def nearest(x: Tensor, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor]:
+def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids."""
-    search = _Search(x, centroids)
+    search = _Search(x, centroids, origin)
     for block in _blocks(x, search.shift, rows_per_block(x, len(centroids)), unit_rows):
         search(block)
     return search.labels, search.sq_distances
 
 
 def nearest_and_sums(
-    x: Tensor, centroids: Tensor, sample_weight: Tensor | None, unit_rows: bool
+    x: Tensor,
+    centroids: Tensor,
+    sample_weight: Tensor | None,
+    unit_rows: bool,
+    origin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return ``labels (n,)``, ``sq_distances (n,)``, ``counts (k,)`` and ``sums (k, d)``."""
-    search = _Search(x, centroids)
+    search = _Search(x, centroids, origin)
     totals = _Totals(search.shift, len(centroids), sample_weight)
     for block in _blocks(x, search.shift, rows_per_block(x, len(centroids)), unit_rows):
         totals.add(block, search(block))
@@ -60,9 +72,8 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
     comes out near 1e-16 of its norm, and the root of that is still small.
     """
     dtype = sum_dtype(x.device)
-    centred = centroids.to(dtype)
-    shift = centred.mean(0)  # (d,)
-    centred = centred - shift
+    shift = origin_of(x, unit_rows)  # (d,)
+    centred = centroids.to(dtype) - shift
     out = x.new_empty(len(x), len(centroids), dtype=compute_dtype(x.dtype, centroids.dtype))
     for block in _blocks(x, shift, rows_per_block(x, len(centroids)), unit_rows):
         norms = _sq_norms(block.rows).unsqueeze(1) + _sq_norms(centred)  # (b, k)
@@ -73,12 +84,12 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
 class _Search:
     """Nearest centroids of one block at a time, into arrays for all rows."""
 
-    def __init__(self, x: Tensor, centroids: Tensor) -> None:
+    def __init__(self, x: Tensor, centroids: Tensor, origin: Tensor) -> None:
         dtype = compute_dtype(x.dtype, centroids.dtype)
         centroids = centroids.to(dtype)
-        self.shift = centroids.mean(0)  # (d,)
+        self.shift = origin.to(dtype)  # (d,)
         self._centred = centroids - self.shift  # (k, d)
-        self._half_norms = _sq_norms(self._centred) / 2  # (k,)
+        self._half_norms = _norms_of_centroids(self._centred) / 2  # (k,)
         n, k = len(x), len(centroids)
         self._scores = x.new_empty(min(rows_per_block(x, k), n), k, dtype=dtype)
         self.labels = torch.empty(n, dtype=torch.int64, device=x.device)
@@ -139,13 +150,24 @@ def _blocks(x: Tensor, shift: Tensor, size: int, unit_rows: bool) -> Iterator[_B
         at = slice(start, min(start + size, len(x)))
         rows = buffer[: at.stop - at.start]
         if unit_rows:
-            rows.copy_(x[at])
-            rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True)).sub_(shift)
+            torch.sub(unit(x[at].to(rows.dtype)), shift, out=rows)
         elif x.dtype == rows.dtype:
             torch.sub(x[at], shift, out=rows)
         else:
             rows.copy_(x[at]).sub_(shift)
         yield _Block(at, rows)
+
+
+def _norms_of_centroids(centred: Tensor) -> Tensor:
+    """Squared norms ``(k,)``, on a CPU added up in the order of NumPy and so of scikit-learn.
+
+    Rows of whole numbers often have two centroids at the same distance. Rounding decides, and
+    this is what makes it decide for both libraries alike.
+    """
+    if centred.device.type != "cpu":
+        return centred.square().sum(1)
+    numbers = centred.numpy()
+    return torch.from_numpy(np.einsum("ij,ij->i", numbers, numbers))
 
 
 def _sq_norms(rows: Tensor) -> Tensor:

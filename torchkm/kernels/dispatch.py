@@ -39,18 +39,25 @@ def _backend() -> ModuleType:
 
 
 @_in_full_precision
-def nearest(x: Tensor, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor]:
-    """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids."""
-    labels, sq_distances = _backend().nearest(x, centroids, unit_rows)
+def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids.
+
+    Rows and centroids are shifted by ``origin (d,)``, a point amid the rows.
+    """
+    labels, sq_distances = _backend().nearest(x, centroids, unit_rows, origin)
     return labels, sq_distances
 
 
 @_in_full_precision
 def nearest_and_sums(
-    x: Tensor, centroids: Tensor, sample_weight: Tensor | None, unit_rows: bool
+    x: Tensor,
+    centroids: Tensor,
+    sample_weight: Tensor | None,
+    unit_rows: bool,
+    origin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return labels, squared distances, ``counts (k,)`` and ``sums (k, d)`` from one read."""
-    return blocked.nearest_and_sums(x, centroids, sample_weight, unit_rows)
+    return blocked.nearest_and_sums(x, centroids, sample_weight, unit_rows, origin)
 
 
 @_in_full_precision

@@ -11,6 +11,9 @@ _BLOCK_ELEMENTS = {"cpu": 2**21}
 _BLOCK_ELEMENTS_ELSEWHERE = 2**26
 _FEWEST_ROWS, _MOST_ROWS = 256, 2**13
 
+# So many that a row far off hardly moves their mean, and too few to cost time.
+_ORIGIN_ROWS = 256
+
 
 def compute_dtype(*dtypes: torch.dtype) -> torch.dtype:
     """Return the dtype to compute in: float32, or float64 when any operand is."""
@@ -29,6 +32,23 @@ def rows_per_flush(k: int) -> int:
     numbers costs little beside them.
     """
     return max(2048, 32 * k)
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Scale float ``rows (n, d)`` to length one; a row of zeros stays as it is.
+
+    By their largest number first, so that no square vanishes or overflows.
+    """
+    tiny = torch.finfo(rows.dtype).tiny
+    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
+    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(tiny)
+
+
+def origin_of(x: Tensor, unit_rows: bool) -> Tensor:
+    """Return a point ``(d,)`` amid the rows ``x (n, d)``: the mean of some, evenly spaced."""
+    step = 1 if torch.compiler.is_compiling() else max(1, len(x) // _ORIGIN_ROWS)
+    rows = x[::step].to(sum_dtype(x.device))
+    return (unit(rows) if unit_rows else rows).mean(0)
 
 
 def rows_per_block(x: Tensor, k: int) -> int:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchkm.kernels.layout import compute_dtype, sum_dtype
+from torchkm.kernels.layout import compute_dtype, origin_of, sum_dtype, unit
 
 
-def nearest(x: Tensor, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor]:
+def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and ``sq_distances (n,)``; holds an ``(n, k)`` matrix."""
-    rows, centroids, shift = _operands(x, centroids, unit_rows)
-    centred = centroids - shift
-    scores = centred.square().sum(1) / 2 - (rows - shift) @ centred.T  # (n, k)
+    rows, centroids = _operands(x, centroids, unit_rows, origin)
+    scores = centroids.square().sum(1) / 2 - rows @ centroids.T  # (n, k)
     best, labels = scores.min(dim=1)  # (n,)
-    sq_distances = (rows - shift).square().sum(1) + 2 * best
+    sq_distances = rows.square().sum(1) + 2 * best
     return labels, sq_distances.clamp_min(0)
 
 
@@ -27,8 +26,7 @@ def segment_sums(
     """Return ``counts (k,)`` and ``sums (k, d)``; holds an ``(n, k)`` matrix."""
     dtype = sum_dtype(x.device)
     rows = x.to(dtype)
-    if unit_rows:
-        rows = torch.nn.functional.normalize(rows, dim=1)
+    rows = unit(rows) if unit_rows else rows
     one_hot = torch.nn.functional.one_hot(labels, k).to(dtype)  # (n, k)
     if sample_weight is not None:
         one_hot = one_hot * sample_weight.to(dtype).unsqueeze(1)
@@ -37,15 +35,15 @@ def segment_sums(
 
 def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
     """Return squared distances ``(n, k)``."""
-    rows, centroids, shift = _operands(x, centroids, unit_rows)
-    rows, centroids = rows - shift, centroids - shift
+    rows, centroids = _operands(x, centroids, unit_rows, origin_of(x, unit_rows))
     norms = rows.square().sum(1, keepdim=True) + centroids.square().sum(1)  # (n, k)
     return (norms - 2 * (rows @ centroids.T)).clamp_min(0)
 
 
-def _operands(x: Tensor, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _operands(
+    x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
+) -> tuple[Tensor, Tensor]:
     dtype = compute_dtype(x.dtype, centroids.dtype)
-    rows, centroids = x.to(dtype), centroids.to(dtype)
-    if unit_rows:
-        rows = torch.nn.functional.normalize(rows, dim=1)
-    return rows, centroids, centroids.mean(0)
+    rows, origin = x.to(dtype), origin.to(dtype)
+    rows = unit(rows) if unit_rows else rows
+    return rows - origin, centroids.to(dtype) - origin

@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from torchkm.functional.checks import as_labels, as_rows, check_integer
+from torchkm.functional.arrays import as_labels, as_rows
+from torchkm.functional.checks import check_integer
 from torchkm.lightning.batches import Batches, Rows
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.checks import check_integer, check_number
-from torchkm.functional.stats import feature_variance
+from torchkm.functional.problem import as_problem
+from torchkm.functional.stats import mean_and_variance
 from torchkm.lightning.batches import Batches
 from torchkm.lightning.ranks import Anchor, gather_farthest, sum_stats
 from torchkm.nn import KMeans
@@ -209,7 +210,7 @@ class KMeansModule(pl.LightningModule):
                 generator=torch.Generator().manual_seed(self.seed),
             )
         model.seed(rows, init=self.trainer.strategy.broadcast(best.centroids))
-        self.variance.fill_(feature_variance(rows, model.metric))
+        self.variance.fill_(mean_and_variance(as_problem(rows, None, model.metric))[1])
 
 
 class StepCounter(torch.optim.Optimizer):

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchkm.functional.checks import as_index, as_sample_weight, check_integer, check_same_device
+from torchkm.functional.arrays import as_index, as_sample_weight, check_same_device
+from torchkm.functional.checks import check_integer
 
 
 def contingency_table(

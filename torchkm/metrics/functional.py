@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from torchkm.functional import ClusterStats
-from torchkm.functional.checks import as_sample_weight, as_values
+from torchkm.functional.arrays import as_sample_weight, as_values
 from torchkm.metrics import scores
 from torchkm.metrics.contingency import contingency_table
 

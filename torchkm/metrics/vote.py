@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchkm.functional.checks import as_index
+from torchkm.functional.arrays import as_index
 from torchkm.metrics.contingency import contingency_table
 
 

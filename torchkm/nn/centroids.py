@@ -7,11 +7,12 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from torchkm import functional
+from torchkm import functional, kernels
 from torchkm.functional import Assignment
-from torchkm.functional.assignment import as_measurable, nearest
-from torchkm.functional.checks import check_integer, check_k, check_same_device
+from torchkm.functional.arrays import as_tensor, check_finite, check_same_device
+from torchkm.functional.checks import check_integer, check_k
 from torchkm.functional.geometry import uses_unit_rows
+from torchkm.functional.problem import Problem, as_problem
 from torchkm.kernels import sum_dtype
 
 _FLOATS = (torch.float32, torch.float64)
@@ -90,14 +91,15 @@ class CentroidModule(nn.Module):
             >>> module(torch.tensor([[1.0], [9.0]])).labels
             tensor([0, 1])
         """
-        shape = x.shape[:-1]
         if torch.compiler.is_compiling():
-            found = nearest(x.reshape(-1, self.n_features), self.centroids, self.metric)
+            shape, rows = x.shape[:-1], x.reshape(-1, self.n_features)
+            unit_rows = uses_unit_rows(self.metric)
+            origin = kernels.origin_of(rows, unit_rows)
+            found = Assignment(*kernels.nearest(rows, self.centroids, unit_rows, origin))
         else:
             self._check_seeded()
-            found = functional.assign(
-                self._rows(x, flatten=True), self.centroids, metric=self.metric
-            )
+            shape, rows = self._flat(x)
+            found = functional.assign(rows, self.centroids, metric=self.metric)
         return Assignment(*(part.reshape(shape) for part in found))
 
     def predict(self, x: Tensor) -> Tensor:
@@ -116,9 +118,9 @@ class CentroidModule(nn.Module):
             ValueError: as ``forward``.
         """
         self._check_seeded()
-        rows = self._rows(x, flatten=True)
+        shape, rows = self._flat(x)
         out = functional.distances(rows, self.centroids, metric=self.metric)
-        return out.reshape(*x.shape[:-1], self.k)
+        return out.reshape(*shape, self.k)
 
     @property
     def is_seeded(self) -> bool:
@@ -134,16 +136,26 @@ class CentroidModule(nn.Module):
                 "or load a state_dict, first"
             )
 
-    def _rows(self, x: Any, *, flatten: bool = False) -> Tensor:
-        if flatten and isinstance(x, Tensor) and x.ndim != 2 and x.shape[-1:] == (self.n_features,):
-            x = x.reshape(-1, self.n_features)
-        rows = as_measurable(x, self.metric)
+    def _flat(self, x: Any) -> tuple[torch.Size, Tensor]:
+        """Return the leading shape of ``x (*, n_features)``, and its rows ``(n, n_features)``."""
+        rows = as_tensor(x, "x")
+        if rows.ndim == 0 or rows.shape[-1] != self.n_features:
+            raise ValueError(
+                f"x must have n_features={self.n_features} columns, got shape {tuple(rows.shape)}"
+            )
+        return rows.shape[:-1], self._problem(rows.reshape(-1, self.n_features)).x
+
+    def _problem(self, x: Any, sample_weight: Any = None) -> Problem:
+        problem = as_problem(x, sample_weight, self.metric)
+        rows = problem.x
         if rows.shape[1] != self.n_features:
             raise ValueError(
                 f"x must have n_features={self.n_features} columns, got shape {tuple(rows.shape)}"
             )
         check_same_device(rows, self.centroids, "the module")
-        return rows
+        if rows.dtype == torch.float64 != self.centroids.dtype:
+            check_finite(rows, dtype=self.centroids.dtype)
+        return problem
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         """Move as any module does, but never to a dtype that would lose what was learnt."""

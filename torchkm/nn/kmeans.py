@@ -10,8 +10,8 @@ from torch import Tensor
 
 from torchkm import functional
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import check_measured, exactly
-from torchkm.functional.checks import as_sample_weight
+from torchkm.functional.assignment import check_measured
+from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import FarthestRows, farthest_rows
 from torchkm.functional.seeding import Init
 from torchkm.functional.stats import one_read
@@ -107,12 +107,12 @@ class KMeans(CentroidModule):
             >>> module.centroids
             tensor([[3.]])
         """
-        rows = self._rows(x)
+        problem = self._problem(x, sample_weight)
         centroids = functional.seed(
-            rows,
+            problem.x,
             self.k,
             self.init if init is None else init,
-            sample_weight=sample_weight,
+            sample_weight=problem.sample_weight,
             metric=self.metric,
             generator=generator,
         )
@@ -157,13 +157,12 @@ class KMeans(CentroidModule):
             >>> module.centroids
             tensor([[3.]])
         """
-        rows = self._rows(x)
-        weight = as_sample_weight(sample_weight, rows)
+        problem = self._problem(x, sample_weight)
         if not self.is_seeded:
             self.rule.kept(self.counts.sum())  # a rule with open settings refuses before any work
-            self.seed(rows, sample_weight=weight, generator=generator)
-        assignment, stats = self._one_read(rows, weight)
-        self.apply_stats(stats, len(rows), self.farthest_from(rows, assignment, weight))
+            self.seed(problem.x, sample_weight=problem.sample_weight, generator=generator)
+        assignment, stats = self._one_read(problem)
+        self.apply_stats(stats, len(problem.x), self._farthest_from(problem, assignment))
         return stats
 
     @torch.no_grad()
@@ -183,9 +182,8 @@ class KMeans(CentroidModule):
             TypeError: as ``update``.
             ValueError: as ``update``, or a module without centroids.
         """
-        rows = self._rows(x)
         self._check_seeded()
-        return self._one_read(rows, as_sample_weight(sample_weight, rows))
+        return self._one_read(self._problem(x, sample_weight))
 
     @torch.no_grad()
     def apply_stats(
@@ -225,12 +223,7 @@ class KMeans(CentroidModule):
             assignment: of those rows to the present centroids.
             sample_weight: ``(b,)`` or None.
         """
-
-        def find(n_empty: int) -> FarthestRows:
-            exact = exactly(x, self.centroids, assignment, self.metric)
-            return farthest_rows(x, exact, n_empty, sample_weight, self.metric)
-
-        return find
+        return self._farthest_from(self._problem(x, sample_weight), assignment)
 
     def extra_repr(self) -> str:
         """Name the sizes, the rule and how much was learnt."""
@@ -241,9 +234,10 @@ class KMeans(CentroidModule):
             f"metric={self.metric!r}, n_rows_seen={seen}"
         )
 
-    def _one_read(
-        self, rows: Tensor, sample_weight: Tensor | None
-    ) -> tuple[Assignment, ClusterStats]:
-        assignment, stats = one_read(rows, self.centroids, sample_weight, self.metric)
-        check_measured(rows, assignment)
+    def _one_read(self, problem: Problem) -> tuple[Assignment, ClusterStats]:
+        assignment, stats = one_read(problem, self.centroids)
+        check_measured(problem, assignment)
         return assignment, stats
+
+    def _farthest_from(self, problem: Problem, assignment: Assignment) -> Farthest:
+        return lambda n_empty: farthest_rows(problem, self.centroids, assignment, n_empty)

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torchkm.functional import assign, seed
-from torchkm.functional.assignment import exactly
+from torchkm.functional.arrays import check_finite
+from torchkm.functional.assignment import exactly, nearest
 from torchkm.functional.checks import (
     as_generator,
-    as_rows,
-    as_sample_weight,
+    check_callable,
     check_integer,
     check_k,
     check_number,
 )
-from torchkm.functional.geometry import check_directions
-from torchkm.functional.seeding import Init
-from torchkm.functional.stats import ClusterStats, feature_variance
-from torchkm.solvers.loop import Callback, Fit, Problem, Stopping, run
+from torchkm.functional.problem import Problem, as_problem
+from torchkm.functional.seeding import Init, seeds
+from torchkm.functional.stats import ClusterStats, mean_and_variance
+from torchkm.solvers.loop import Callback, Fit, Stopping, run
 from torchkm.solvers.outcome import EmptyClusterWarning, PassRecord, Status
 from torchkm.solvers.rules import UpdateRule, as_rule
 
@@ -119,27 +118,22 @@ def kmeans(
         >>> result.centroids.T
         tensor([[0.5000, 9.5000]])
     """
-    x = as_rows(x)
-    k = check_k(k, len(x))
-    check_directions(x, metric)
-    problem = Problem(x, as_sample_weight(sample_weight, x), metric)
+    problem = as_problem(x, sample_weight, metric)
+    check_finite(problem.x)
+    k = check_k(k, len(problem.x))
     rule = as_rule(solver)
     batch_size = check_integer("batch_size", batch_size, 1)
     n_init = check_integer("n_init", n_init, 1)
     max_iter = check_integer("max_iter", max_iter, 1)
-    rest = check_number("tol", tol, 0) * feature_variance(x, metric)
-    stopping = Stopping(max_iter, rest, callback)
+    tol = check_number("tol", tol, 0)
     generator = as_generator(generator)
+    check_callable("callback", callback)
+    mean, variance = mean_and_variance(problem)
+    problem = replace(problem, origin=mean)  # as in scikit-learn
+    stopping = Stopping(max_iter, tol * variance, callback)
 
     def one_run() -> KMeansResult:
-        centroids = seed(
-            x,
-            k,
-            init,
-            sample_weight=problem.sample_weight,
-            metric=metric,
-            generator=generator,
-        )
+        centroids = seeds(problem, k, init, generator)
         return _result(problem, run(problem, centroids, rule, batch_size, stopping, generator))
 
     best = min((one_run() for _ in range(n_init)), key=lambda result: result.inertia)
@@ -148,11 +142,8 @@ def kmeans(
 
 
 def _result(problem: Problem, fit: Fit) -> KMeansResult:
-    x, metric = problem.x, problem.metric
-    if fit.assignment is None:
-        assignment = assign(x, fit.centroids, metric=metric)
-    else:
-        assignment = exactly(x, fit.centroids, fit.assignment, metric)
+    found = fit.assignment or nearest(problem, fit.centroids)
+    assignment = exactly(problem, fit.centroids, found)
     inertia = ClusterStats.weighed(assignment.sq_distances, problem.sample_weight)
     return KMeansResult(
         fit.centroids,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import exactly
-from torchkm.functional.geometry import rounding
+from torchkm.functional.geometry import sq_movements
+from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.functional.stats import one_read
 from torchkm.kernels import sum_dtype
@@ -24,29 +24,6 @@ from torchkm.solvers.rules import UpdateRule
 from torchkm.solvers.update import CentroidState, Step, reseed_and_update, update
 
 Callback = Callable[[PassRecord], object]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The rows to cluster, checked.
-
-    Attributes:
-        x: ``(n, d)``.
-        sample_weight: ``(n,)`` or None.
-        metric: name of the geometry.
-    """
-
-    x: Tensor
-    sample_weight: Tensor | None
-    metric: str
-
-    def take(self, index: Tensor | None) -> Problem:
-        """Return the rows of ``index (b,)``, or all of them."""
-        if index is None:
-            return self
-        index = index.to(self.x.device)
-        weight = None if self.sample_weight is None else self.sample_weight.index_select(0, index)
-        return Problem(self.x.index_select(0, index), weight, self.metric)
 
 
 @dataclass(frozen=True)
@@ -152,38 +129,34 @@ def _one_pass(
         inertia += last.stats.inertia
         state = last.step.state
     n_changed = (labels != old_labels).sum()
-    shift, n_empty = _shift(start, state), last.step.empty.sum()
+    shift, n_empty = _shift(start, state, problem.origin), last.step.empty.sum()
     figures = [inertia, shift, n_changed, n_empty]
     total, moved, changed, empty = torch.stack([f.to(inertia) for f in figures]).tolist()
     n_reseeded = 0
     if empty:
         state, n_reseeded = _reseeded(last, rule, int(empty))
-        moved = _shift(start, state).item()
+        moved = _shift(start, state, problem.origin).item()
     whole = None if rule.streaming else last.assignment
     return _Pass(state, labels, whole, (total, moved, int(changed), n_reseeded))
 
 
 def _one_batch(rows: Problem, state: CentroidState, rule: UpdateRule) -> _Batch:
-    x, weight, metric = rows.x, rows.sample_weight, rows.metric
-    assignment, stats = one_read(x, state.centroids, weight, metric)
-    return _Batch(rows, assignment, stats, state, update(stats, state, rule, metric))
+    assignment, stats = one_read(rows, state.centroids)
+    return _Batch(rows, assignment, stats, state, update(stats, state, rule, rows.metric))
 
 
 def _reseeded(batch: _Batch, rule: UpdateRule, n_empty: int) -> tuple[CentroidState, int]:
-    x, weight, metric = batch.rows.x, batch.rows.sample_weight, batch.rows.metric
-    exact = exactly(x, batch.before.centroids, batch.assignment, metric)
-    farthest = farthest_rows(x, exact, n_empty, weight, metric)
-    return reseed_and_update(batch.stats, batch.before, rule, metric, batch.step.empty, farthest)
+    rows, before = batch.rows, batch.before
+    farthest = farthest_rows(rows, before.centroids, batch.assignment, n_empty)
+    return reseed_and_update(batch.stats, before, rule, rows.metric, batch.step.empty, farthest)
 
 
-def _shift(start: Tensor, state: CentroidState) -> Tensor:
-    """Squared movement of the centroids, summed; one that is only rounding counts as none.
+def _shift(start: Tensor, state: CentroidState, origin: Tensor) -> Tensor:
+    """Squared movement of the centroids, summed; what is only rounding counts as none.
 
-    Centroids among equal rows can hand them to and fro for ever without it.
+    Centroids among equal rows would hand them on for many passes without it.
     """
-    moved = (state.centroids - start).square().sum(1)  # (k,)
-    real = moved > rounding(start, start.dtype)
-    return torch.where(real, moved, 0).sum(dtype=state.counts.dtype)
+    return sq_movements(start, state.centroids, origin).sum(dtype=state.counts.dtype)
 
 
 def _status(record: PassRecord, stopping: Stopping) -> Status | None:

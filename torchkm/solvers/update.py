@@ -79,7 +79,7 @@ def update(
     moved = centroids_on(metric, moved, centroids.to(moved.dtype)).to(centroids.dtype)
     # A centroid without rows is to stay as it was to the bit.
     moved = torch.where(stats.counts.unsqueeze(1) > 0, moved, centroids)
-    return Step(CentroidState(moved, counts), rule.is_empty(counts))
+    return Step(CentroidState(moved, counts), rule.is_empty(counts) & (stats.counts <= 0))
 
 
 def reseed_and_update(

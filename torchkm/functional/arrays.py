@@ -1,0 +1,250 @@
+"""Arrays as a public door accepts them: each error names what came and what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchkm.kernels import compute_dtype
+
+ROW_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8)
+_ROW_NAMES = "float32, float64, bfloat16, float16 or uint8"
+
+# Bytes of the widest number that a tensor can hold.
+_WIDEST = 8
+
+# Sums of weights times rows are taken in float32 as well: the largest weight is to lie between.
+_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-15, 1e15
+
+
+def as_rows(x: Any, name: str = "x") -> Tensor:
+    """Return ``x`` as a checked ``(n, d)`` tensor of finite numbers, copied only where it must be.
+
+    Raises:
+        TypeError: as ``as_matrix``.
+        ValueError: as ``as_matrix`` and ``check_finite``.
+    """
+    rows = as_matrix(x, name)
+    check_finite(rows, name)
+    return rows
+
+
+def as_matrix(x: Any, name: str = "x") -> Tensor:
+    """Return ``x`` as an ``(n, d)`` tensor without looking at its values.
+
+    Raises:
+        TypeError: not an array of float or uint8 numbers.
+        ValueError: not two-dimensional, or empty.
+    """
+    rows = as_tensor(x, name)
+    if rows.dtype not in ROW_DTYPES:
+        raise TypeError(f"{name} must hold {_ROW_NAMES} numbers, got {_dtype_name(rows)}")
+    if rows.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, d), got {_shape(rows)}")
+    if rows.numel() == 0:
+        raise ValueError(f"{name} must have at least one row and one column, got {_shape(rows)}")
+    return rows
+
+
+def as_tensor(value: Any, name: str) -> Tensor:
+    """Return ``value`` as a dense tensor of real numbers, copied only where it must be.
+
+    A NumPy array that is read-only, or whose strides a tensor cannot express, is copied.
+
+    Raises:
+        TypeError: not an array of numbers.
+    """
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+        return value.detach()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged lists
+        raise TypeError(f"{name} must be an array of numbers: {error}") from error
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > _WIDEST:
+        raise TypeError(f"{name} must hold real numbers, got an array of dtype {array.dtype}")
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    expressible = native.flags.writeable and all(
+        stride >= 0 and stride % native.itemsize == 0 for stride in native.strides
+    )
+    return torch.from_numpy(native if expressible else native.copy())
+
+
+def check_finite(rows: Tensor, name: str = "x", dtype: torch.dtype | None = None) -> None:
+    """Raise where ``rows (n, d)`` hold NaN, infinity or a number too large to square.
+
+    Args:
+        rows: ``(n, d)``.
+        name: what the message calls them.
+        dtype: in which they are to be squared; None is the one that they are computed in.
+
+    Raises:
+        ValueError: the message counts the rows and names the first.
+    """
+    if not rows.is_floating_point():
+        return
+    largest = torch.stack(torch.aminmax(rows)).abs().max().item()  # NaN comes through
+    if np.isfinite(largest):
+        _check_squares(largest, rows, name, dtype or compute_dtype(rows.dtype))
+        return
+    bad = ~torch.isfinite(rows).all(dim=1)  # (n,)
+    first = int(bad.to(torch.uint8).argmax())
+    raise ValueError(
+        f"{name} must be finite: {int(bad.sum())} of {len(rows)} rows hold NaN or infinity, "
+        f"the first is row {first}"
+    )
+
+
+def as_centroids(centroids: Any, x: Tensor, name: str = "centroids") -> Tensor:
+    """Return ``centroids`` as a checked ``(k, d)`` tensor in the dtype to compute in with ``x``.
+
+    Raises:
+        TypeError: not float numbers.
+        ValueError: wrong rank, width or device, empty, or not finite.
+    """
+    centroids = as_rows(centroids, name)
+    if not centroids.is_floating_point():
+        raise TypeError(f"{name} must hold float numbers, got {_dtype_name(centroids)}")
+    if centroids.shape[1] != x.shape[1]:
+        raise ValueError(
+            f"{name} must be as wide as the rows: expected (k, {x.shape[1]}) "
+            f"for x {_shape(x)}, got {_shape(centroids)}"
+        )
+    check_same_device(x, centroids, name)
+    return centroids.to(compute_dtype(x.dtype, centroids.dtype))
+
+
+def as_init(init: Any, k: int, x: Tensor) -> Tensor:
+    """Return given centroids ``(k, d)`` in the dtype that rows ``x (n, d)`` are computed in.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: another shape or device, or not finite.
+    """
+    given = as_tensor(init, "init")
+    if given.is_complex() or given.dtype == torch.bool:
+        raise TypeError(f"init must hold real numbers, got {_dtype_name(given)}")
+    centroids = as_centroids(given.to(compute_dtype(x.dtype)), x, "init")
+    if len(centroids) != k:
+        raise ValueError(f"init must give k={k} centroids, got an array of shape {_shape(given)}")
+    return centroids
+
+
+def as_sample_weight(sample_weight: Any, x: Tensor) -> Tensor | None:
+    """Return ``sample_weight`` as a checked ``(n,)`` tensor in float32 or better, or None.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: wrong shape or device, negative, not finite, or all zero.
+    """
+    if sample_weight is None:
+        return None
+    weight = as_tensor(sample_weight, "sample_weight")
+    if weight.is_complex():
+        raise TypeError(f"sample_weight must hold real numbers, got {_dtype_name(weight)}")
+    if weight.shape != x.shape[:1]:
+        raise ValueError(
+            f"sample_weight must have shape ({len(x)},), one per row of x, got {_shape(weight)}"
+        )
+    check_same_device(x, weight, "sample_weight")
+    weight = weight if weight.dtype == torch.float64 else weight.float()
+    low, high = (float(v) for v in torch.aminmax(weight))
+    if not np.isfinite([low, high]).all():
+        raise ValueError("sample_weight must be finite, got NaN or infinity")
+    if low < 0:
+        raise ValueError(f"sample_weight must be non-negative, got a smallest weight of {low:g}")
+    if high == 0:
+        raise ValueError("sample_weight must have a positive weight, got only zeros")
+    if not _SMALLEST_WEIGHT <= high <= _LARGEST_WEIGHT:
+        raise ValueError(
+            f"sample_weight must have its largest between {_SMALLEST_WEIGHT:g} and "
+            f"{_LARGEST_WEIGHT:g}, got {high:g}: only ratios matter, so divide by the largest"
+        )
+    return weight
+
+
+def as_labels(labels: Any, x: Tensor, k: int | None = None) -> Tensor:
+    """Return ``labels`` as a checked int64 ``(n,)`` tensor with values in ``[0, k)``.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: wrong shape or device, or out of range.
+    """
+    labels = as_index(labels, "labels")
+    if labels.shape != x.shape[:1]:
+        raise ValueError(
+            f"labels must have shape ({len(x)},), one per row of x, got {_shape(labels)}"
+        )
+    check_same_device(x, labels, "labels")
+    if k is not None and int(labels.max()) >= k:
+        raise ValueError(f"labels must lie in [0, {k}), got {int(labels.max())}")
+    return labels
+
+
+def as_index(index: Any, name: str) -> Tensor:
+    """Return ``index`` as a checked int64 ``(n,)`` tensor of values from 0.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: another rank, empty, or negative.
+    """
+    index = as_tensor(index, name)
+    _check_vector(index, name)
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise TypeError(f"{name} must hold integers, got {_dtype_name(index)}")
+    index = index.to(torch.int64)
+    if int(index.min()) < 0:
+        raise ValueError(f"{name} must not be negative, got {int(index.min())}")
+    return index
+
+
+def as_values(values: Any, name: str) -> Tensor:
+    """Return ``values`` as a checked ``(n,)`` tensor of floats.
+
+    Raises:
+        TypeError: not real floats.
+        ValueError: another rank, or empty.
+    """
+    values = as_tensor(values, name)
+    if not values.is_floating_point():
+        raise TypeError(f"{name} must hold float numbers, got {_dtype_name(values)}")
+    _check_vector(values, name)
+    return values
+
+
+def check_same_device(x: Tensor, other: Tensor, name: str) -> None:
+    """Raise where ``other`` does not lie on the device of the rows.
+
+    Raises:
+        ValueError: the two devices differ.
+    """
+    if other.device != x.device:
+        raise ValueError(
+            f"{name} must lie on the device of the rows: expected {x.device}, got {other.device}"
+        )
+
+
+def _check_vector(x: Tensor, name: str) -> None:
+    if x.ndim != 1 or x.numel() == 0:
+        raise ValueError(f"{name} must have shape (n,) with n above 0, got {_shape(x)}")
+
+
+def _check_squares(largest: float, rows: Tensor, name: str, dtype: torch.dtype) -> None:
+    # A squared distance is at most d (2 largest)^2, and an expanded one passes through twice that.
+    if largest > (torch.finfo(dtype).max / (8 * rows.shape[1])) ** 0.5:
+        raise ValueError(
+            f"{name} must be small enough to square in {str(dtype).removeprefix('torch.')}, "
+            f"got values up to {largest:g}"
+        )
+
+
+def _shape(x: Tensor) -> str:
+    return str(tuple(x.shape))
+
+
+def _dtype_name(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

@@ -1,0 +1,69 @@
+"""The rows of a k-means problem and how they are measured, as every step is given them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from torchkm import kernels
+from torchkm.functional.arrays import as_matrix, as_sample_weight, check_finite
+from torchkm.functional.geometry import check_directions, uses_unit_rows
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows, checked, and how they are measured.
+
+    Attributes:
+        x: ``(n, d)``.
+        sample_weight: ``(n,)`` or None.
+        metric: name of the geometry.
+        origin: a point amid the rows, ``(d,)``. Rows and centroids are shifted by it before they
+            are multiplied, which is where a common offset would cost digits.
+    """
+
+    x: Tensor
+    sample_weight: Tensor | None
+    metric: str
+    origin: Tensor
+
+    @property
+    def unit_rows(self) -> bool:
+        """Whether rows are scaled to unit length before they are measured."""
+        return uses_unit_rows(self.metric)
+
+    def take(self, index: Tensor | None) -> Problem:
+        """Return the rows of ``index (b,)``, or all of them."""
+        if index is None:
+            return self
+        index = index.to(self.x.device)
+        weight = None if self.sample_weight is None else self.sample_weight.index_select(0, index)
+        return replace(self, x=self.x.index_select(0, index), sample_weight=weight)
+
+
+def rows_as_centroids(problem: Problem, index: Tensor | None = None) -> Tensor:
+    """Return all rows, or those of ``index (m,)``, as centroids ``(m, d)`` to start from."""
+    rows = problem.x if index is None else problem.x[index]
+    rows = rows.to(kernels.compute_dtype(rows.dtype))
+    return kernels.unit(rows) if problem.unit_rows else rows
+
+
+def as_problem(x: Any, sample_weight: Any, metric: str) -> Problem:
+    """Return the problem of rows ``x (n, d)``, checked for all that distances will not tell.
+
+    That a row is NaN or infinite shows in its distance, and ``check_measured`` finds it there
+    without a second read of the rows. Scaled to unit length it no longer does.
+
+    Raises:
+        TypeError: rows or weights of a wrong dtype.
+        ValueError: wrong shapes, empty, bad weights, an unknown metric; under ``"cosine"`` also
+            rows that are not finite or have no direction.
+    """
+    rows = as_matrix(x)
+    if uses_unit_rows(metric):
+        check_finite(rows)
+        check_directions(rows, metric)
+    weight = as_sample_weight(sample_weight, rows)
+    return Problem(rows, weight, metric, kernels.origin_of(rows, uses_unit_rows(metric)))
