@@ -1,5 +1,7 @@
 """Assignment against brute force, and the promises of its docstring."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -79,6 +81,24 @@ def test_any_layout_gives_the_same(blobs, generator):
     assert torch.equal(functional.assign(blobs.T.contiguous().T, centroids).labels, want)
 
 
+@pytest.mark.parametrize("far", [1e3, 1e5, 1e7])
+def test_one_centroid_far_off_does_not_blur_the_others(far, generator):
+    x = torch.rand(500, 2, generator=generator)
+    centroids = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [far, far]])
+    got = functional.assign(x, centroids)
+    assert torch.equal(got.labels, brute_force(x, centroids).indices)
+    by_distance = functional.distances(x, centroids).argmin(1)
+    assert torch.equal(got.labels, by_distance)
+
+
+def test_cosine_of_rows_whose_squares_vanish(blobs):
+    x, centroids = blobs.float(), blobs[:5].float()
+    want = functional.assign(x, centroids, metric="cosine")
+    got = functional.assign(x * 1e-25, centroids, metric="cosine")
+    assert torch.equal(got.labels, want.labels)
+    torch.testing.assert_close(got.sq_distances, want.sq_distances, atol=1e-6, rtol=1e-4)
+
+
 @pytest.mark.parametrize("asked", ["high", "medium"])
 def test_fast_products_asked_for_elsewhere_are_not_used(asked, generator):
     x, c = (torch.randn(n, 64, generator=generator) for n in (5000, 300))
@@ -90,6 +110,17 @@ def test_fast_products_asked_for_elsewhere_are_not_used(asked, generator):
     finally:
         torch.set_float32_matmul_precision(before)
     assert all(map(torch.equal, got, want))
+
+
+def test_threads_leave_the_precision_as_it_was(generator):
+    x, before = torch.randn(50, 4, generator=generator), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: functional.assign(x, x[:3]), range(400)))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_autocast_does_not_lower_the_precision(blobs, generator):

@@ -27,6 +27,9 @@ ROWS = [
     (X * 1e20, ValueError, "small enough to square in float32, got values up to 1.1e"),
     (X.to(torch.complex64), TypeError, "x must hold float32.* got complex64"),
     (X.to(torch.int64), TypeError, "x must hold float32.* got int64"),
+    (X.to_sparse(), TypeError, "x must be a dense tensor, got layout torch.sparse_coo"),
+    ([[1.0], [2.0, 3.0]], TypeError, "x must be an array of numbers"),
+    (np.zeros((2, 2), np.longdouble), TypeError, "x must hold real numbers, got an array of dtype"),
     (np.array([["a", "b"]]), TypeError, "x must hold real numbers, got an array of dtype <U1"),
     (np.array([[None, 1]]), TypeError, "x must hold real numbers, got an array of dtype object"),
 ]
@@ -68,6 +71,8 @@ def test_centroids(centroids, error, message, monkeypatch):
         (torch.ones(6, 1), ValueError, r"shape \(6,\)"),
         (-torch.ones(6), ValueError, "non-negative, got a smallest weight of -1"),
         (torch.zeros(6), ValueError, "positive weight, got only zeros"),
+        (torch.full((6,), 1e38), ValueError, "largest between 1e-15 and 1e\\+15, got 1e\\+38"),
+        (torch.full((6,), 1e-30), ValueError, "got 1e-30: only ratios matter"),
         (torch.full((6,), float("nan")), ValueError, "finite, got NaN"),
         (torch.ones(6, dtype=torch.complex64), TypeError, "real numbers, got complex64"),
     ],
@@ -99,6 +104,8 @@ def test_sample_weight(weight, error, message):
         ({"batch_size": -1}, ValueError, "batch_size must be at least 1, got -1"),
         ({"tol": -1.0}, ValueError, "tol must be finite and at least 0, got -1.0"),
         ({"tol": "small"}, TypeError, "tol must be a number, got 'small'"),
+        ({"callback": 5}, TypeError, "callback must be a function or None, got 5"),
+        ({"init": X[:2] > 0}, TypeError, "init must hold real numbers, got bool"),
         ({"generator": 0}, TypeError, "generator must be a torch.Generator, got 0"),
         ({"metric": "cosine"}, ValueError, "1 of 6 rows of x are all zero, the first is row 0"),
     ],
@@ -134,6 +141,14 @@ def test_arrays_of_any_layout_are_rows(array):
     got = functional.assign(
         np.asarray(array, dtype=np.float32) if isinstance(array, list) else array, C
     )
+    assert torch.equal(got.labels, functional.assign(X, C).labels)
+
+
+def test_fields_of_packed_records_are_rows():
+    """Strides that are no multiple of a number's size, which a tensor cannot express."""
+    records = np.zeros(6, np.dtype([("flag", "u1"), ("row", "f4", (2,))]))
+    records["row"] = X.numpy()
+    got = functional.assign(records["row"], C)
     assert torch.equal(got.labels, functional.assign(X, C).labels)
 
 

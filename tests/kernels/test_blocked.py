@@ -1,7 +1,9 @@
 """The blocked kernels against the plain reference, across blocks, dtypes and layouts."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.extmath import row_norms
 
 from torchkm.kernels import blocked, layout, origin_of, reference
 
@@ -67,6 +69,14 @@ def test_the_origin_changes_nothing_but_the_rounding(kernel, generator):
     want, got = (kernel.nearest(x, centroids, False, o) for o in (x.mean(0), x[3]))
     assert torch.equal(got[0], want[0])
     torch.testing.assert_close(got[1], want[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_norms_add_up_as_in_scikit_learn(dtype, generator):
+    """To the bit: rows at the same distance from two centroids go where rounding sends them."""
+    centroids = torch.rand(50, 784, generator=generator).to(dtype)
+    want = row_norms(centroids.numpy(), squared=True)
+    assert np.array_equal(blocked._norms_of_centroids(centroids).numpy(), want)
 
 
 def test_ties_go_to_the_lowest_index():

@@ -241,3 +241,61 @@ def test_repr_says_what_it_is(fitted):
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         KMeans(**{"k": 3, "n_features": 2, **arguments})
+
+
+def test_a_refused_state_changes_nothing(fitted):
+    before, other = buffers(fitted), KMeans(7, 5).state_dict()
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        fitted.load_state_dict(other)
+    assert equal(before, buffers(fitted))
+    fresh = KMeans(7, 5)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        fresh.load_state_dict(fitted.state_dict())
+    assert not fresh.is_seeded
+
+
+@pytest.mark.parametrize(
+    ("stats_of", "n_rows", "error", "message"),
+    [
+        (KMeans(5, 5), 3, ValueError, r"stats must be of clusters \(6, 5\), got \(5, 5\)"),
+        (KMeans(6, 5), 2.5, TypeError, "n_rows must be an integer, got 2.5"),
+    ],
+)
+def test_refused_stats_change_nothing(fitted, blobs, stats_of, n_rows, error, message):
+    before = buffers(fitted)
+    stats_of.seed(blobs)
+    _, stats = stats_of.accumulate(blobs)
+    with pytest.raises(error, match=message):
+        fitted.apply_stats(stats, n_rows)
+    assert equal(before, buffers(fitted))
+    with pytest.raises(ValueError, match="no centroids yet"):
+        KMeans(6, 5).apply_stats(stats, 600)
+
+
+def test_float64_rows_too_large_for_the_module_are_refused(fitted, blobs):
+    before = buffers(fitted)
+    with pytest.raises(ValueError, match="small enough to square in float32"):
+        fitted.update(blobs * 1e100)
+    assert equal(before, buffers(fitted))
+
+
+def test_cosine_rows_whose_squares_vanish_do_no_harm(blobs, generator):
+    module = KMeans(6, 5, metric="cosine")
+    module.update(blobs.float(), generator=generator)
+    module.update(blobs.float() * 1e-30)
+    assert module.centroids.isfinite().all()
+
+
+@pytest.mark.parametrize("init", ["kmeans", torch.zeros(7, 9)])
+def test_an_init_that_cannot_be_is_refused_at_once(init):
+    with pytest.raises(ValueError, match="init must"):
+        KMeans(6, 5, init=init)
+
+
+def test_lists_and_arrays_of_any_rank_are_rows(fitted, blobs):
+    want = fitted.predict(blobs)
+    assert torch.equal(fitted.predict(blobs.numpy().reshape(20, 30, 5)).flatten(), want)
+    assert fitted.predict(blobs[:3].tolist()).tolist() == want[:3].tolist()
+    assert fitted.transform(blobs[0].tolist()).shape == (6,)
+    with pytest.raises(TypeError, match="x must hold real numbers"):
+        fitted(None)

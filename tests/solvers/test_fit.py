@@ -70,6 +70,32 @@ def test_empty_clusters_are_moved_as_scikit_learn_moves_them(digits, lost, gener
     assert ours.history[0].n_reseeded == len(lost)
 
 
+@pytest.mark.parametrize("offset", [0, 1e3, 1e6])
+def test_a_large_constant_column_changes_nothing(offset, generator):
+    """Rounding of a number is measured against that number, not against its row."""
+    x = torch.rand(400, 4, generator=generator)
+    wide = torch.cat([torch.full((400, 1), offset), x], 1)
+    one, two = (torchkm.kmeans(rows, 8, init=rows[:8], tol=0) for rows in (x, wide))
+    assert torch.equal(one.labels, two.labels)
+    assert one.n_iter == two.n_iter
+
+
+def test_lost_centroids_in_float32_are_moved_as_in_float64(generator):
+    x = torch.rand(400, 4, generator=generator)
+    init = x[:8] + 1000 * (torch.arange(8) < 4).unsqueeze(1)
+    one, two = (torchkm.kmeans(x.to(t), 8, init=init, tol=0) for t in (torch.float32, torch.double))
+    assert torch.equal(one.labels, two.labels)
+    assert one.n_iter == two.n_iter
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.uint8])
+def test_an_init_of_any_real_dtype_is_taken(dtype, generator):
+    x = torch.randint(0, 9, (50, 3), generator=generator).float()
+    result = torchkm.kmeans(x, 3, init=x[:3].numpy().astype(dtype))
+    assert result.centroids.dtype == torch.float32
+    assert torch.equal(result.labels, torchkm.kmeans(x, 3, init=x[:3]).labels)
+
+
 @pytest.mark.mnist
 def test_equals_scikit_learn_on_mnist(mnist_rows, generator):
     x = mnist_rows[:10_000].double()

@@ -125,6 +125,17 @@ def test_empty_says_which_clusters_are_left_without_rows():
     assert update(stats, seen, MiniBatch()).empty.tolist() == [False, False, False]
 
 
+def test_a_small_cluster_that_has_rows_is_not_empty():
+    """Its faded count is far below the average, yet its rows are here."""
+    x = torch.zeros(5000, 1)
+    x[0] = 9.0
+    centroids = torch.tensor([[0.0], [8.0], [50.0]])
+    _, stats = assign_and_accumulate(x, centroids)
+    step = update(stats, fresh(centroids), Decay(1000))
+    assert step.empty.tolist() == [False, False, True]
+    assert step.state.centroids[1].item() == 9
+
+
 def test_forget_clears_only_the_clusters_named():
     state = CentroidState(torch.zeros(3, 1), torch.tensor([3.0, 4.0, 5.0], dtype=F64))
     assert state.forget(torch.tensor([1])).counts.tolist() == [3, 0, 5]

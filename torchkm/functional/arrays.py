@@ -203,16 +203,19 @@ def as_index(index: Any, name: str) -> Tensor:
 
 
 def as_values(values: Any, name: str) -> Tensor:
-    """Return ``values`` as a checked ``(n,)`` tensor of floats.
+    """Return ``values`` as a checked ``(n,)`` tensor of floats from 0.
 
     Raises:
         TypeError: not real floats.
-        ValueError: another rank, or empty.
+        ValueError: another rank, empty, negative or not finite.
     """
     values = as_tensor(values, name)
     if not values.is_floating_point():
         raise TypeError(f"{name} must hold float numbers, got {_dtype_name(values)}")
     _check_vector(values, name)
+    bad = values[~((values >= 0) & torch.isfinite(values))]
+    if len(bad):
+        raise ValueError(f"{name} must be finite and not negative, got {bad[0].item():g}")
     return values
 
 

@@ -39,7 +39,16 @@ class ClusterStats:
     inertia: Tensor
 
     def __add__(self, other: ClusterStats) -> ClusterStats:
-        """Return the stats of both sets of rows together."""
+        """Return the stats of both sets of rows together.
+
+        Raises:
+            ValueError: stats of other clusters.
+        """
+        if self.sums.shape != other.sums.shape:
+            raise ValueError(
+                f"stats of clusters {tuple(self.sums.shape)} cannot be added to stats of "
+                f"{tuple(other.sums.shape)}"
+            )
         return ClusterStats(
             self.counts + other.counts, self.sums + other.sums, self.inertia + other.inertia
         )
@@ -93,7 +102,14 @@ def accumulate(
     """
     x = as_rows(x)
     check_directions(x, metric)
+    if not isinstance(assignment, Assignment):
+        raise TypeError(f"assignment must be an Assignment, got {type(assignment).__name__}")
     labels = as_labels(assignment.labels, x, check_k(k))
+    if assignment.sq_distances.shape != labels.shape:
+        raise ValueError(
+            f"sq_distances must have shape ({len(x)},), one per row of x, "
+            f"got {tuple(assignment.sq_distances.shape)}"
+        )
     weight = as_sample_weight(sample_weight, x)
     counts, sums = kernels.segment_sums(x, labels, k, weight, uses_unit_rows(metric))
     return ClusterStats(counts, sums, ClusterStats.weighed(assignment.sq_distances, weight))

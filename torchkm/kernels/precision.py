@@ -8,21 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
 
 
+@dataclass
+class _Borrowed:
+    """What was asked for outside, while some thread is inside."""
+
+    n_inside: int = 0
+    asked: str = ""
+
+
+_LOCK = Lock()
+_BORROWED: dict[str, _Borrowed] = {}
+
+
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Multiply float32 in float32 on ``device`` for a while, whatever was asked for outside."""
+    """Multiply float32 in float32 on ``device`` for a while, whatever was asked for outside.
+
+    The switch belongs to the whole process: the first thread in turns it, the last one out turns
+    it back.
+    """
     get, put, exact = _switch(device)
-    asked = get()
-    put(exact)
+    borrowed = _BORROWED.setdefault(device.type, _Borrowed())
+    with _LOCK:
+        if borrowed.n_inside == 0:
+            borrowed.asked = get()
+            put(exact)
+        borrowed.n_inside += 1
     try:
         yield
     finally:
-        put(asked)
+        with _LOCK:
+            borrowed.n_inside -= 1
+            if borrowed.n_inside == 0:
+                put(borrowed.asked)
 
 
 def _switch(device: torch.device) -> tuple[Callable[[], str], Callable[[str], None], str]:

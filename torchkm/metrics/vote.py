@@ -156,6 +156,8 @@ class MajorityVote:
 
 
 def _check_table(table: Tensor) -> None:
+    if not isinstance(table, Tensor):
+        raise TypeError(f"table must be a tensor, got {type(table).__name__}")
     if table.ndim != 2 or not bool(table.any()):
         raise ValueError(
             f"table must be (k, n_classes) and count at least one row, got {tuple(table.shape)} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self, cast
 
 import torch
@@ -169,6 +170,18 @@ class CentroidModule(nn.Module):
         self.counts = counts.to(device, sum_dtype(device))
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load all buffers, or none where one does not fit."""
+        given = {name: state_dict.get(prefix + name) for name, _ in self.named_buffers()}
+        fits = [
+            value is None or value.shape == self.get_buffer(name).shape
+            for name, value in given.items()
+        ]
+        before = {name: value.clone() for name, value in self.named_buffers()}
+        cast("Any", super())._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if not all(fits):  # torch raises when it is through; it has copied what did fit
+            for name, value in before.items():
+                self.get_buffer(name).copy_(value)
         self._was_seeded = False

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from torchkm import functional
 from torchkm.functional import Assignment, ClusterStats
+from torchkm.functional.arrays import as_init
 from torchkm.functional.assignment import check_measured
+from torchkm.functional.checks import check_integer, check_known
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import FarthestRows, farthest_rows
 from torchkm.functional.seeding import Init
@@ -77,7 +79,7 @@ class KMeans(CentroidModule):
     ) -> None:
         super().__init__(k, n_features, metric=metric, device=device, dtype=dtype)
         self.rule = as_rule(rule)
-        self.init = init
+        self.init = self._checked_init(init)
 
     @torch.no_grad()
     def seed(
@@ -199,7 +201,20 @@ class KMeans(CentroidModule):
 
         Returns:
             How many empty clusters were re-seeded.
+
+        Raises:
+            TypeError: a number of rows that is no integer.
+            ValueError: stats of other clusters, or a module without centroids; it stays as it
+                was.
         """
+        self._check_seeded()
+        if stats.sums.shape != self.centroids.shape:
+            raise ValueError(
+                f"stats must be of clusters {tuple(self.centroids.shape)}, "
+                f"got {tuple(stats.sums.shape)}"
+            )
+        if not isinstance(n_rows, Tensor):
+            n_rows = check_integer("n_rows", n_rows, 0)
         before = CentroidState(self.centroids, self.counts)
         (after, empty), n_reseeded = update(stats, before, self.rule, self.metric), 0
         if farthest is not None and (n_empty := int(empty.sum())):
@@ -224,6 +239,14 @@ class KMeans(CentroidModule):
             sample_weight: ``(b,)`` or None.
         """
         return self._farthest_from(self._problem(x, sample_weight), assignment)
+
+    def _checked_init(self, init: Init) -> Init:
+        """Return ``init``, as far as it can be checked without rows."""
+        if isinstance(init, str):
+            return check_known("init", init, functional.INITS)
+        if not callable(init):
+            as_init(init, self.k, self.centroids)
+        return init
 
     def extra_repr(self) -> str:
         """Name the sizes, the rule and how much was learnt."""
