@@ -58,7 +58,9 @@ def run(job: list[str], seed: int) -> dict[str, Any]:
             *("--seed", str(seed), *job),
         ]
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
         seconds = time.perf_counter() - started
         (metrics,) = Path(folder).glob("*/metrics.json")
         print(f"{' '.join(job)} --seed {seed}: {seconds:.1f} s", file=sys.stderr, flush=True)

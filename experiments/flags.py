@@ -8,13 +8,12 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-_DATA = ("mnist", "fashion_mnist", "kmnist", "digits")
-
 
 def build_parser() -> ArgumentParser:
     """Return the parser of the command line and of the files in ``configs/``."""
     parser = ArgumentParser(
         prog="run.py",
+        allow_abbrev=False,
         description="Fit k-means to images, and score it against their labels.",
         epilog="Each run leaves a folder with config.yaml, metrics.json, TensorBoard events, "
         "checkpoints/ and centroids.png. Flags override the --config file.",
@@ -25,8 +24,7 @@ def build_parser() -> ArgumentParser:
     add("--k", type=int, default=256, help="Number of clusters.")
     add(
         "--data",
-        type=str,
-        choices=_DATA,
+        type=Literal["mnist", "fashion_mnist", "kmnist", "digits"] | None,
         default=None,
         help="Data set. Left out: mnist, or the embedded digits where mnist cannot be had.",
     )
@@ -118,6 +116,10 @@ def parse(argv: list[str]) -> Namespace:
         saved = Path(resume) / "config.yaml"
         if not saved.is_file():
             stop(f"--resume {resume}: there is no {saved} to go on from")
+        try:
+            saved.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            stop(f"--resume {resume}: {saved} cannot be read: {error}")
         argv = ["--config", str(saved), *argv]
     return parser.parse_args(argv)
 

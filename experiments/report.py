@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,7 +62,8 @@ def report(flags: Namespace, data: ArrayDataModule, run_dir: Path, outcome: Outc
             f"{split:8}{data.n_rows(split):8,}{scores['inertia']:16,.1f}"
             f"{scores['homogeneity']:13.4f}{scores['accuracy']:10.4f}"
         )
-    print(f"\nEverything is in {run_dir}. To look at it:\n  tensorboard --logdir {run_dir.parent}")
+    folder = shlex.quote(str(run_dir.parent))
+    print(f"\nEverything is in {run_dir}. To look at it:\n  tensorboard --logdir {folder}")
 
 
 def log_settings(

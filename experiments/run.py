@@ -8,6 +8,7 @@ python experiments/run.py --resume runs/mnist-k256-decay-seed0
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -48,9 +49,11 @@ def run(flags: Namespace) -> None:
 
     try:
         data = load_data(flags)
+        flags.data = data.name
         check_k(flags.k, data.n_rows("train"))
         module = build_module(flags, data)
-        fit(flags, module, data, make_run_dir(flags, data.name))
+        checkpoint = find_checkpoint(flags, module)
+        fit(flags, module, data, make_run_dir(flags, data.name), checkpoint)
     except DatasetUnavailable as error:
         stop(
             f"{error}\n  Either point --data-root or $TORCHKM_DATA at a folder that holds "
@@ -58,6 +61,8 @@ def run(flags: Namespace) -> None:
         )
     except MisconfigurationException as error:
         stop(str(error))
+    finally:
+        os.environ.pop(_RUN_DIR_VARIABLE, None)
 
 
 def load_data(flags: Namespace) -> ArrayDataModule:
@@ -81,7 +86,8 @@ def load_data(flags: Namespace) -> ArrayDataModule:
     try:
         return _ready(images)
     except DatasetUnavailable as error:
-        if flags.data is not None or isinstance(error, DatasetDamaged):
+        asked_for = flags.data is not None or flags.fit_on != "train"
+        if asked_for or isinstance(error, DatasetDamaged):
             raise
         _announce_fallback(error)
         return _ready(DigitsDataModule(**common))
@@ -102,6 +108,34 @@ def build_module(flags: Namespace, data: ArrayDataModule) -> KMeansModule:
         seed=flags.seed,
         dtype="float64" if flags.precision == "float64" else "float32",
     )
+
+
+def find_checkpoint(flags: Namespace, module: KMeansModule) -> Path | None:
+    """Return the checkpoint to resume from, once it is sure that it can be; None for a new run."""
+    import torch
+
+    if flags.resume is None:
+        return None
+    path = Path(flags.resume) / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        stop(f"--resume {flags.resume}: there is no checkpoint {path}")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        made, n_passes = saved["hyper_parameters"], saved["epoch"] + 1
+    except Exception as error:  # whatever a damaged file makes torch raise
+        stop(f"--resume {flags.resume}: {path} cannot be read: {error!r}".splitlines()[0])
+    for name, value in module.hparams.items():
+        if made.get(name) != value:
+            stop(
+                f"--resume {flags.resume}: the run was made with {name}={made.get(name)!r}, "
+                f"and cannot go on with {value!r}"
+            )
+    if n_passes >= flags.max_epochs:
+        stop(
+            f"--resume {flags.resume}: the run has made {n_passes} passes; to go on, raise "
+            f"--max-epochs above that, got {flags.max_epochs}"
+        )
+    return path
 
 
 def make_run_dir(flags: Namespace, data_name: str) -> Path:
@@ -179,7 +213,13 @@ def build_job(flags: Namespace, data_name: str, run_dir: Path) -> Job:
     return Job(trainer, metrics, convergence, checkpoints)
 
 
-def fit(flags: Namespace, module: KMeansModule, data: ArrayDataModule, run_dir: Path) -> None:
+def fit(
+    flags: Namespace,
+    module: KMeansModule,
+    data: ArrayDataModule,
+    run_dir: Path,
+    checkpoint: Path | None,
+) -> None:
     """Fit, score, and write everything that the run leaves."""
     trainer, metrics, convergence, checkpoints = build_job(flags, data.name, run_dir)
     if trainer.is_global_zero:
@@ -189,15 +229,13 @@ def fit(flags: Namespace, module: KMeansModule, data: ArrayDataModule, run_dir: 
 
     started = time.perf_counter()
     try:
-        trainer.fit(module, data, ckpt_path=_checkpoint(flags, run_dir))
+        trainer.fit(module, data, ckpt_path=checkpoint)
     except (KeyboardInterrupt, SystemExit):
         if trainer.is_global_zero:
             _explain_interrupt(run_dir, checkpoints.best_model_path)
         raise
     seconds = time.perf_counter() - started
 
-    if not metrics.results:
-        stop(f"{run_dir} has made its {trainer.current_epoch} passes; to go on, raise --max-epochs")
     if trainer.is_global_zero:
         device = trainer.strategy.root_device.type
         outcome = Outcome(
@@ -223,20 +261,12 @@ def _announce_fallback(error: Exception) -> None:
     )
 
 
-def _checkpoint(flags: Namespace, run_dir: Path) -> Path | None:
-    if flags.resume is None:
-        return None
-    checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    if not checkpoint.is_file():
-        stop(f"--resume {flags.resume}: there is no checkpoint {checkpoint}")
-    return checkpoint
-
-
 def _explain_interrupt(run_dir: Path, checkpoint: str) -> None:
     if not checkpoint:
         print("\nInterrupted before the first pass was complete: nothing to resume.")
         return
-    print(f"\nInterrupted. To go on:\n  python experiments/run.py --resume {run_dir}")
+    command = f"python experiments/run.py --resume {shlex.quote(str(run_dir))}"
+    print(f"\nInterrupted. To go on:\n  {command}")
 
 
 def _quiet_lightning() -> None:

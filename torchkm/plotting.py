@@ -49,7 +49,7 @@ def centroid_grid(
     """
     from matplotlib.figure import Figure
 
-    centroids = as_rows(centroids, "centroids").cpu()
+    centroids = as_rows(centroids, "centroids").float().cpu()
     k, d = centroids.shape
     height, width = image_shape
     if height * width != d:

@@ -127,7 +127,9 @@ def test_the_default_run_without_mnist_goes_on_with_the_digits_and_says_so(tmp_p
         (["--data", "digits", "--tol", -1], "--tol must be finite and at least 0, got -1.0"),
         (["--data", "digits", "--fit-on", "test"], "--fit-on test goes with the MNIST family"),
         (["--data", "digits", "--half-life", 9, "--solver", "lloyd"], "half_life belongs to"),
-        (["--data", "cifar"], "invalid choice: 'cifar'"),
+        (["--data", "cifar"], "cifar"),
+        (["--fit-on", "test"], "mnist is not in"),
+        (["--resum", "nowhere"], "unrecognized arguments: --resum"),
         (["--resume", "nowhere"], "there is no"),
         (["--nonsense", "1"], "unrecognized arguments: --nonsense"),
     ],
@@ -188,11 +190,54 @@ def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path):
     assert int(states[0]["kmeans.n_rows_seen"]) == target * 1437
     assert torch.equal(states[0]["kmeans.centroids"], states[1]["kmeans.centroids"])
 
-    for epochs, message in [(target, "raise --max-epochs"), (target - 2, "max_epochs=")]:
-        code, _, err = run(*resumed[:2], "--max-epochs", epochs, cwd=tmp_path)
-        assert code == 2
-        assert message in err
-        assert "Traceback" not in err
+    assert "raise --max-epochs above that" in refused(tmp_path, *resumed)
+
+
+def refused(folder, *flags):
+    """The one line that a refusal prints; the run that was to be resumed is as it was."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, out, err = run(*flags, cwd=folder)
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return err
+
+
+def test_what_cannot_be_resumed_is_left_as_it_is(tmp_path):
+    code, _, err = run("--data", "digits", "--k", 8, "--max-epochs", 2, "--tol", 0, cwd=tmp_path)
+    assert code == 0, err
+    folder = Path("runs") / "digits-k8-decay-seed0"
+    resume = ("--resume", folder, "--max-epochs")
+    assert "made with k=8, and cannot go on with 9" in refused(tmp_path, *resume, 4, "--k", 9)
+    assert "has made 2 passes; to go on, raise" in refused(tmp_path, *resume, 1)
+    checkpoint = tmp_path / folder / "checkpoints" / "last.ckpt"
+    os.truncate(checkpoint, 3000)
+    assert "last.ckpt cannot be read" in refused(tmp_path, *resume, 4)
+    (tmp_path / folder / "config.yaml").write_bytes(b"\xff\xfe")
+    assert "config.yaml cannot be read" in refused(tmp_path, *resume, 4)
+
+
+def test_the_data_that_a_run_fell_back_to_is_what_it_resumes_with(tmp_path):
+    code, _, err = run("--k", 5, "--max-epochs", 1, "--tol", 0, cwd=tmp_path)
+    assert code == 0, err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == "digits"
+    code, _, err = run("--resume", folder, "--max-epochs", 2, cwd=tmp_path)
+    assert code == 0, err
+    assert "GOING ON" not in err
+
+
+def test_two_runs_in_one_process_have_a_folder_each(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import run\n"
+        "for k in ('5', '6'):\n"
+        "    run.main(['--data', 'digits', '--k', k, '--max-epochs', '1', '--output-dir', 'a b'])"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
+    names = sorted(path.name for path in (tmp_path / "a b").iterdir())
+    assert names == ["digits-k5-decay-seed0", "digits-k6-decay-seed0"]
+    assert "tensorboard --logdir 'a b'" in out
 
 
 def test_help_describes_every_flag(tmp_path):

@@ -43,7 +43,7 @@ def test_dtype_of_the_rows_handed_out(dtype):
     [
         ({"train": torch.zeros(3)}, ValueError, r"train must have shape \(n, d\), got \(3,\)"),
         ({"train": torch.full((2, 2), torch.nan)}, ValueError, "train must be finite"),
-        ({"train": torch.zeros(3, 2), "targets": [0, 1]}, ValueError, "labels must have shape"),
+        ({"train": torch.zeros(3, 2), "targets": [0, 1]}, ValueError, "targets must have shape"),
         (
             {"train": torch.zeros(3, 2), "test": torch.zeros(3, 4)},
             ValueError,

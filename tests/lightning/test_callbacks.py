@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from sklearn.metrics import homogeneity_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader, TensorDataset
 
 from torchkm.lightning import (
     ArrayDataModule,
@@ -25,6 +26,11 @@ from torchkm.solvers import Status
 @pytest.fixture
 def digits_data():
     return DigitsDataModule(batch_size=400)
+
+
+def training_rows(data):
+    data.setup()
+    return data.split("train").take(torch.arange(data.n_rows("train")))[0]
 
 
 def logged(folder):
@@ -138,6 +144,51 @@ def test_convergence_scales_with_the_rows(digits_data, trainer):
     assert passes[0] == passes[1] < 200
 
 
+@pytest.mark.parametrize("precision", ["32-true", "16-true"])
+def test_convergence_of_a_module_that_came_with_centroids(digits_data, trainer, precision):
+    """The scale of the tolerance is that of the rows, however they began and are rounded."""
+    rows = 1000 * training_rows(digits_data)
+    module, stop = KMeansModule(10, 64, solver="lloyd"), ConvergenceStop(tol=1e-4)
+    module.kmeans.seed(rows, init=rows[:10])
+    t = trainer(max_epochs=200, callbacks=[stop], precision=precision)
+    t.fit(module, ArrayDataModule(rows))
+    assert stop.status is Status.TOLERANCE
+    assert 3 < t.current_epoch < 200
+    assert module.variance == pytest.approx(rows.var(0, unbiased=False).mean().item(), rel=1e-3)
+
+
+def test_a_second_fit_has_a_status_of_its_own(digits_data, trainer):
+    stop = ConvergenceStop(tol=1e-2)
+    trainer(max_epochs=200, callbacks=[stop]).fit(KMeansModule(10, 64, solver="lloyd"), digits_data)
+    assert stop.status is Status.TOLERANCE
+    stop.tol = 0
+    trainer(max_epochs=1, callbacks=[stop]).fit(KMeansModule(10, 64, solver="lloyd"), digits_data)
+    assert stop.status is Status.MAX_ITER
+
+
+@pytest.mark.parametrize("solver", ["lloyd", "decay"])
+def test_the_step_is_the_passes_behind_the_centroids(solver, digits_data, trainer, tmp_path):
+    """Step 0 is the seeds, under every rule."""
+    rows, module = training_rows(digits_data), KMeansModule(10, 64, solver=solver)
+    module.kmeans.seed(rows, init=rows[:10])
+    x, _ = digits_data.split("test").take(torch.arange(360))
+    want = [module.kmeans(x).sq_distances.sum().item()]
+    logger = TensorBoardLogger(tmp_path, name="", version="", default_hp_metric=False)
+    settings = {"logger": logger, "callbacks": [ClusterMetrics()], "log_every_n_steps": 1}
+    trainer(max_epochs=1, **settings).fit(module, digits_data)
+    want.append(module.kmeans(x).sq_distances.sum().item())
+    got = logged(tmp_path).Scalars("test/inertia")
+    assert [s.step for s in got] == [0, 1]
+    assert [s.value for s in got] == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_scores_without_our_data_module_are_refused(blobs, trainer):
+    loader = DataLoader(TensorDataset(blobs.float(), torch.zeros(600)), batch_size=100)
+    with pytest.raises(TypeError, match=r"put them into torchkm\.lightning\.ArrayDataModule"):
+        trainer(callbacks=[ClusterMetrics()]).fit(KMeansModule(6, 5), loader)
+
+
 def test_max_epochs_without_convergence(digits_data, trainer):
     stop = ConvergenceStop(tol=0)
     trainer(max_epochs=2, callbacks=[stop]).fit(KMeansModule(10, 64), digits_data)
@@ -158,7 +209,7 @@ def test_callbacks_refuse_other_modules(trainer):
         def configure_optimizers(self):
             return None
 
-    for hook in (ConvergenceStop().on_train_epoch_end, ClusterMetrics().on_train_epoch_start):
+    for hook in (ConvergenceStop().on_train_epoch_end, ClusterMetrics().on_fit_start):
         with pytest.raises(TypeError, match="goes with a KMeansModule, got Other"):
             hook(trainer(), Other())
 

@@ -1,9 +1,10 @@
 """KMeansModule under a real Trainer, against the core and against itself resumed."""
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 import torchkm
 from torchkm.lightning import ArrayDataModule, KMeansModule
@@ -110,12 +111,85 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(data, trainer, tmp_p
     assert loaded.kmeans.is_seeded
 
 
+def test_a_resumed_decay_goes_on_with_its_half_life(data, blobs, trainer, tmp_path):
+    t = trainer(max_epochs=1)
+    t.fit(KMeansModule(6, 5), data)
+    t.save_checkpoint(tmp_path / "end.ckpt")
+    loaded = KMeansModule.load_from_checkpoint(tmp_path / "end.ckpt")
+    loaded.kmeans.update(blobs.float())
+    assert loaded.kmeans.rule == Decay(300)
+
+
+@pytest.mark.filterwarnings("ignore:.*with manual optimization and every_n_train_steps")
+@pytest.mark.parametrize("solver", ["lloyd", "decay"])
+def test_a_fit_does_not_resume_amid_an_epoch(solver, data, trainer, tmp_path):
+    """Lightning would hand the epoch's first rows out again in place of those to come."""
+    every = ModelCheckpoint(tmp_path, every_n_train_steps=4, save_top_k=-1)
+    settings = {"enable_checkpointing": True, "callbacks": [every]}
+    trainer(max_epochs=2, **settings).fit(KMeansModule(6, 5, solver=solver), data)
+    names = {path.stem for path in tmp_path.iterdir()}
+    assert names == {f"epoch={s // 11}-step={s}" for s in (4, 8, 12, 16, 20)}
+    amid = tmp_path / "epoch=1-step=16.ckpt"
+    with pytest.raises(ValueError, match="made amid epoch 1, and a fit resumes between epochs"):
+        trainer(max_epochs=4).fit(KMeansModule(6, 5, solver=solver), data, ckpt_path=amid)
+    assert KMeansModule.load_from_checkpoint(amid).kmeans.is_seeded
+
+
+def test_numpy_numbers_leave_a_checkpoint_that_loads(data, trainer, tmp_path):
+    t = trainer(max_epochs=1)
+    t.fit(KMeansModule(np.int64(6), 5, seed=np.int32(1), half_life=np.float64(90)), data)
+    t.save_checkpoint(tmp_path / "end.ckpt")
+    assert KMeansModule.load_from_checkpoint(tmp_path / "end.ckpt").kmeans.k == 6
+
+
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-def test_plain_dataloaders_serve(blobs, trainer):
-    loader = DataLoader(TensorDataset(blobs.float(), torch.zeros(600)), batch_size=100)
+@pytest.mark.parametrize("with_targets", [True, False])
+def test_plain_dataloaders_serve(with_targets, blobs, trainer):
+    columns = (blobs.float(), torch.zeros(600)) if with_targets else (blobs.float(),)
+    loader = DataLoader(TensorDataset(*columns), batch_size=100)
     module = KMeansModule(6, 5)
     trainer(max_epochs=2, log_every_n_steps=1).fit(module, loader)
     assert int(module.kmeans.n_rows_seen) == 1200
+    assert len(torch.cat(trainer().predict(module, loader))) == 600
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_the_default_half_life_counts_the_rows_that_are_used(blobs, trainer):
+    dataset = TensorDataset(blobs.float())
+    some = SubsetRandomSampler(range(80), generator=torch.Generator().manual_seed(0))
+    for loader, limit, want in [
+        (DataLoader(dataset, batch_size=100), 3, 150),
+        (DataLoader(dataset, batch_size=10, sampler=some), 1.0, 40),
+    ]:
+        module = KMeansModule(6, 5)
+        trainer(max_epochs=1, limit_train_batches=limit, log_every_n_steps=1).fit(module, loader)
+        assert module.kmeans.rule == Decay(want)
+
+
+class Stream(IterableDataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_streams_of_unknown_length_need_a_half_life(blobs, trainer):
+    loader = DataLoader(Stream(blobs.float()), batch_size=100)
+    for module in (KMeansModule(6, 5, solver="minibatch"), KMeansModule(6, 5, half_life=300)):
+        trainer(max_epochs=1, log_every_n_steps=1).fit(module, loader)
+        assert int(module.kmeans.n_rows_seen) == 600
+    with pytest.raises(ValueError, match="give the half_life in rows"):
+        trainer(max_epochs=1).fit(KMeansModule(6, 5), loader)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize("n_columns", [3, 4])
+def test_a_batch_that_is_no_rows_is_named(n_columns, blobs, trainer):
+    loader = DataLoader(TensorDataset(*[blobs.float()] * n_columns), batch_size=100)
+    with pytest.raises(TypeError, match=rf"\[rows, targets\], got a list of {n_columns}"):
+        trainer().fit(KMeansModule(6, 5), loader)
 
 
 def test_test_and_predict(data, blobs, trainer):
@@ -152,7 +226,9 @@ def test_max_steps_counts_batches(data, trainer):
         ({"n_init": 0}, "n_init must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"k": 0}, "k must be at least 1"),
-        ({"dtype": "bfloat16"}, "dtype must be torch.float32 or torch.float64"),
+        ({"dtype": "bfloat16"}, "dtype must be one of 'float32', 'float64'"),
+        ({"init": "kmeans++"}, "init must be one of"),
+        ({"solver": Decay(3)}, "solver must be one of"),
     ],
 )
 def test_bad_arguments(arguments, message):

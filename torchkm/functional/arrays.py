@@ -167,21 +167,21 @@ def as_sample_weight(sample_weight: Any, x: Tensor) -> Tensor | None:
     return weight
 
 
-def as_labels(labels: Any, x: Tensor, k: int | None = None) -> Tensor:
+def as_labels(labels: Any, x: Tensor, k: int | None = None, name: str = "labels") -> Tensor:
     """Return ``labels`` as a checked int64 ``(n,)`` tensor with values in ``[0, k)``.
 
     Raises:
         TypeError: not integers.
         ValueError: wrong shape or device, or out of range.
     """
-    labels = as_index(labels, "labels")
+    labels = as_index(labels, name)
     if labels.shape != x.shape[:1]:
         raise ValueError(
-            f"labels must have shape ({len(x)},), one per row of x, got {_shape(labels)}"
+            f"{name} must have shape ({len(x)},), one per row of x, got {_shape(labels)}"
         )
-    check_same_device(x, labels, "labels")
+    check_same_device(x, labels, name)
     if k is not None and int(labels.max()) >= k:
-        raise ValueError(f"labels must lie in [0, {k}), got {int(labels.max())}")
+        raise ValueError(f"{name} must lie in [0, {k}), got {int(labels.max())}")
     return labels
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchkm.functional.arrays import as_labels, as_rows
-from torchkm.functional.checks import check_integer
+from torchkm.functional.checks import check_integer, check_number
 from torchkm.lightning.batches import Batches, Rows
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -71,7 +71,7 @@ class ArrayDataModule(pl.LightningDataModule):
         self.batch_size = check_integer("batch_size", batch_size, 1)
         self.seed = check_integer("seed", seed, 0)
         self.dtype = dtype
-        self.divisor = divisor
+        self.divisor = check_number("divisor", divisor, 0, above=True)
         self.image_shape = image_shape
         self._given = {"train": (train, targets), "test": (test, test_targets)}
         self._splits: dict[str, Rows] = {}
@@ -145,7 +145,8 @@ class ArrayDataModule(pl.LightningDataModule):
         x = as_rows(_array(x), name)
         dtype = self.dtype or (x.dtype if x.is_floating_point() else torch.float32)
         if targets is not None:
-            targets = as_labels(_array(targets), x)
+            called = "targets" if name == "train" else f"{name}_targets"
+            targets = as_labels(_array(targets), x, name=called)
         return Rows(x, targets, dtype, self.divisor)
 
 

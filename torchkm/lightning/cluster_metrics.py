@@ -12,7 +12,8 @@ from torch import Tensor
 from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.checks import check_integer
 from torchkm.lightning.arrays import data_module
-from torchkm.lightning.module import as_kmeans_module, split_batch
+from torchkm.lightning.loaders import split_batch
+from torchkm.lightning.module import as_kmeans_module
 from torchkm.metrics import MajorityVote, contingency_table
 from torchkm.metrics.scores import homogeneity_from_table
 from torchkm.nn import KMeans
@@ -58,8 +59,10 @@ class ClusterMetrics(pl.Callback):
     """Logs inertia, homogeneity and majority-vote accuracy of the train and test rows.
 
     During the fit the training scores come from the labels that training makes anyway: each
-    batch against the centroids it met. The test rows are scored every few epochs. When the fit
-    ends, both are scored once more, exactly, against the final centroids.
+    batch against the centroids it met. The test rows are scored every few epochs, against the
+    centroids that the epoch starts from. When the fit ends, both are scored once more, exactly,
+    against the final centroids. The Trainer is to be given one of our data modules, which knows
+    both splits and the number of classes.
 
     The vote that names clusters is learnt on the training rows and applied to both splits.
     Without targets there is only inertia; without test rows only ``train/``.
@@ -77,7 +80,8 @@ class ClusterMetrics(pl.Callback):
         passes behind the centroids.
 
     Raises:
-        TypeError: a number of epochs that is no integer.
+        TypeError: a number of epochs that is no integer; in the fit, another module or data
+            module than ours.
         ValueError: one below 1.
 
     Example:
@@ -90,10 +94,23 @@ class ClusterMetrics(pl.Callback):
         self.vote: MajorityVote | None = None
         self.results: dict[str, Scores] = {}
         self._epoch: _Tally | None = None
+        self._test: _Tally | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse what could not be scored."""
+        as_kmeans_module(pl_module)
+        if data_module(trainer) is None:
+            raise TypeError(
+                "ClusterMetrics scores the rows of a torchkm data module, and the Trainer was "
+                "given none: put them into torchkm.lightning.ArrayDataModule(train, targets)"
+            )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's table."""
-        self._epoch = _empty_tally(trainer, as_kmeans_module(pl_module).kmeans, "train")
+        """Start the epoch's table, and score the test rows where it is their turn."""
+        model = as_kmeans_module(pl_module).kmeans
+        self._epoch = _empty_tally(trainer, model, "train")
+        turn = trainer.current_epoch % self.every_n_epochs == 0
+        self._test = _tally(trainer, model, "test") if turn else None
 
     def on_train_batch_end(
         self,
@@ -108,17 +125,16 @@ class ClusterMetrics(pl.Callback):
             self._epoch.add(outputs["assignment"], outputs["targets"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch's training scores, and the test scores where it is their turn."""
+        """Log the epoch's scores."""
         if self._epoch is None:
             return
         train = self._epoch.over_ranks(trainer)
         self.vote = _vote(train)
         scores = {"train": train.scores(self.vote)}
         del scores["train"]["inertia"]  # the module logs it
-        if trainer.current_epoch % self.every_n_epochs == 0:
-            scores |= self._test_scores(trainer, pl_module)
-        step = {"step": float(trainer.current_epoch)}
-        pl_module.log_dict(_flat(scores) | step, sync_dist=True)
+        if self._test is not None:
+            scores["test"] = self._test.scores(self.vote)
+        as_kmeans_module(pl_module).log_scores(_flat(scores), trainer.current_epoch)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score both splits exactly, and log that as the last step."""
@@ -127,13 +143,11 @@ class ClusterMetrics(pl.Callback):
             return
         self.vote = _vote(train)
         self.results = {"train": train.scores(self.vote)}
-        self.results |= self._test_scores(trainer, pl_module)
+        test = _tally(trainer, as_kmeans_module(pl_module).kmeans, "test")
+        if test is not None:
+            self.results["test"] = test.scores(self.vote)
         for logger in trainer.loggers:
             logger.log_metrics(_flat(self.results), step=trainer.current_epoch)
-
-    def _test_scores(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Scores]:
-        tally = _tally(trainer, as_kmeans_module(pl_module).kmeans, "test")
-        return {} if tally is None else {"test": tally.scores(self.vote)}
 
 
 def _empty_tally(trainer: pl.Trainer, model: KMeans, split: str) -> _Tally:

@@ -17,7 +17,7 @@ class ConvergenceStop(EarlyStopping):
     """Stops the fit when an epoch moves the centroids by no more than ``tol``.
 
     The movement is squared and summed over all centroids, and compared with ``tol`` times the
-    mean variance of a feature over the seeding rows, as ``torchkm.kmeans`` does with all rows.
+    mean variance of a feature over the first rows, as ``torchkm.kmeans`` does with all rows.
     It is an ``EarlyStopping`` because Lightning runs those after the module has finished its
     epoch.
 
@@ -45,9 +45,9 @@ class ConvergenceStop(EarlyStopping):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask for a stop where the epoch moved the centroids too little."""
         module = as_kmeans_module(pl_module)
-        if module.shift <= max(self.tol, _ROUNDING) * module.variance.item():
-            self.status = Status.TOLERANCE
-            trainer.should_stop = True
+        rests = module.shift <= max(self.tol, _ROUNDING) * module.variance
+        self.status = Status.TOLERANCE if rests else Status.MAX_ITER
+        trainer.should_stop = trainer.should_stop or rests
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do nothing: k-means has no validation metric to watch."""

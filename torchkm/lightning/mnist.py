@@ -119,7 +119,15 @@ class MNISTDataModule(ArrayDataModule):
         try:
             DATASETS[self.name](self.root, download=True)
         except _LOAD_ERRORS as error:
+            _remove_empty(self.folder, self.folder.parent, self.root)
             raise DatasetUnavailable(
                 f"{self.name} is not in {self.folder} and could not be downloaded "
                 f"({str(error).splitlines()[0].rstrip(':')})"
             ) from error
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Remove the folders that a download left behind without a file, inner ones first."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.checks import check_integer, check_number
+from torchkm.functional import INITS, Assignment, ClusterStats
+from torchkm.functional.checks import check_integer, check_k, check_known, check_number
 from torchkm.functional.problem import as_problem
 from torchkm.functional.stats import mean_and_variance
-from torchkm.lightning.batches import Batches
+from torchkm.lightning.loaders import first_rows, rows_in_epoch, split_batch
 from torchkm.lightning.ranks import Anchor, gather_farthest, sum_stats
 from torchkm.nn import KMeans
-from torchkm.solvers import Decay, EmptyClusterWarning, as_rule, kmeans
+from torchkm.solvers import RULES, Decay, EmptyClusterWarning, kmeans
 
 if TYPE_CHECKING:
     from pytorch_lightning.core.optimizer import LightningOptimizer
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # Seeding looks at the first rows of the shuffled epoch, and improves on them a little.
 _SEED_ROWS_PER_CENTROID, _FEWEST_SEED_ROWS = 32, 8192
 _SEED_PASSES = 10
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_CHECKPOINT_KEY = "torchkm"
 
 # Few centroids land in poor optima more often than many, and starting over costs them less.
 _RESTARTS_TIMES_K, _MOST_RESTARTS = 256, 8
@@ -57,7 +61,7 @@ class KMeansModule(pl.LightningModule):
         inertia: of the rows in the last epoch, each against the centroids it met.
         shift: squared distance that the centroids moved in the last epoch, summed.
         n_reseeded: empty clusters re-seeded in the last epoch.
-        variance: mean variance of a feature over the seeding rows.
+        variance: mean variance of a feature over the first rows, NaN before the fit.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -68,8 +72,6 @@ class KMeansModule(pl.LightningModule):
         >>> KMeansModule(k=10, n_features=784, solver="lloyd").kmeans.rule
         Lloyd()
     """
-
-    variance: Tensor
 
     def __init__(
         self,
@@ -85,20 +87,23 @@ class KMeansModule(pl.LightningModule):
         dtype: str = "float32",
     ) -> None:
         super().__init__()
+        # Plain numbers and names, which is what a checkpoint can be read back from.
+        k, n_features = check_k(k), check_integer("n_features", n_features, 1)
+        solver, init = check_known("solver", solver, RULES), check_known("init", init, INITS)
+        n_init = _restarts(k) if n_init is None else check_integer("n_init", n_init, 1)
+        seed, dtype = check_integer("seed", seed, 0), check_known("dtype", dtype, _DTYPES)
+        if half_life is not None:
+            half_life = check_number("half_life", half_life, 0, above=True)
+            if solver != "decay":
+                raise ValueError(f'half_life belongs to solver "decay", got solver {solver!r}')
         self.save_hyperparameters(logger=False)
         self.automatic_optimization = False
-        rule = as_rule(solver)
-        if half_life is not None:
-            if not isinstance(rule, Decay):
-                raise ValueError(f'half_life belongs to solver "decay", got solver {solver!r}')
-            rule = Decay(check_number("half_life", half_life, 0, above=True))
+        self._rule = RULES[solver] if half_life is None else Decay(half_life)
         self.kmeans = KMeans(
-            k, n_features, rule=rule, init=init, metric=metric, dtype=getattr(torch, dtype)
+            k, n_features, rule=self._rule, init=init, metric=metric, dtype=_DTYPES[dtype]
         )
-        self.n_init = _restarts(k) if n_init is None else check_integer("n_init", n_init, 1)
-        self.seed = check_integer("seed", seed, 0)
-        self.register_buffer("variance", torch.zeros(()))
-        self.inertia = self.shift = float("nan")
+        self.n_init, self.seed = n_init, seed
+        self.variance = self.inertia = self.shift = float("nan")
         self.n_reseeded = 0
 
     @property
@@ -117,10 +122,17 @@ class KMeansModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Fix the half-life to the length of an epoch, and seed a module that is not."""
-        batches: Any = self.trainer.train_dataloader
-        self.kmeans.rule = self.kmeans.rule.for_rows(_n_rows(batches))
+        if self._rule == Decay():
+            self.kmeans.rule = self._rule.for_rows(rows_in_epoch(self.trainer))
+        if self.kmeans.is_seeded and not math.isnan(self.variance):
+            return
+        rows = first_rows(
+            self.trainer, max(_FEWEST_SEED_ROWS, _SEED_ROWS_PER_CENTROID * self.kmeans.k)
+        )
+        variance = mean_and_variance(as_problem(rows, None, self.kmeans.metric))[1]
+        self.variance = self.trainer.strategy.broadcast(variance)
         if not self.kmeans.is_seeded:
-            self._seed(batches)
+            self._seed(rows)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's totals."""
@@ -149,15 +161,41 @@ class KMeansModule(pl.LightningModule):
         inertia = self.trainer.strategy.reduce(self._inertia, reduce_op="sum")
         shift = (self.kmeans.centroids - self._start).square().sum(dtype=inertia.dtype)
         self.inertia, self.shift = torch.stack([inertia, shift]).tolist()
-        self.log_dict(
-            {
-                "train/inertia": self.inertia,
-                "train/shift": self.shift,
-                "train/n_reseeded": float(self.n_reseeded),
-                "step": float(self.current_epoch),
-            },
-            sync_dist=True,  # the same on all ranks; Lightning warns where it is not said
-        )
+        scores = {
+            "train/inertia": self.inertia,
+            "train/shift": self.shift,
+            "train/n_reseeded": float(self.n_reseeded),
+        }
+        self.log_scores(scores, self.current_epoch)
+
+    def log_scores(self, scores: dict[str, float], step: int) -> None:
+        """Log scores that all ranks agree on, with passes made as the ``step``.
+
+        Lightning's own step counts batches; a metric named ``step`` would move it, and with it
+        the names that checkpoints are given.
+        """
+        self.log_dict(scores, logger=False, sync_dist=True)  # for callbacks that monitor
+        for logger in self.loggers:
+            logger.log_metrics(scores, step=step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what was learnt of the rows beside the buffers."""
+        half_life = getattr(self.kmeans.rule, "half_life", None)
+        checkpoint[_CHECKPOINT_KEY] = {"variance": self.variance, "half_life": half_life}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what ``on_save_checkpoint`` kept.
+
+        Raises:
+            ValueError: on resuming a fit from a checkpoint made amid an epoch, whose rows could
+                not be told from those to come.
+        """
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            _check_between_epochs(checkpoint)
+        kept = checkpoint[_CHECKPOINT_KEY]
+        self.variance = kept["variance"]
+        if kept["half_life"] is not None:
+            self.kmeans.rule = Decay(kept["half_life"])
 
     def on_test_epoch_start(self) -> None:
         """Start the test split's total."""
@@ -194,9 +232,8 @@ class KMeansModule(pl.LightningModule):
         n_rows = stats.counts.sum().round().to(torch.int64)
         self.n_reseeded += self.kmeans.apply_stats(stats, n_rows, farthest)
 
-    def _seed(self, batches: Iterable[Any]) -> None:
+    def _seed(self, rows: Tensor) -> None:
         model = self.kmeans
-        rows = _first_rows(batches, max(_FEWEST_SEED_ROWS, _SEED_ROWS_PER_CENTROID * model.k))
         with warnings.catch_warnings():
             # A sample may hold fewer distinct rows than clusters although the whole does not.
             warnings.simplefilter("ignore", EmptyClusterWarning)
@@ -210,7 +247,6 @@ class KMeansModule(pl.LightningModule):
                 generator=torch.Generator().manual_seed(self.seed),
             )
         model.seed(rows, init=self.trainer.strategy.broadcast(best.centroids))
-        self.variance.fill_(mean_and_variance(as_problem(rows, None, model.metric))[1])
 
 
 class StepCounter(torch.optim.Optimizer):
@@ -239,27 +275,14 @@ def as_kmeans_module(pl_module: pl.LightningModule) -> KMeansModule:
     return pl_module
 
 
-def split_batch(batch: Any) -> tuple[Tensor, Tensor | None]:
-    """Return the rows of a batch, and its targets where it has some."""
-    if isinstance(batch, Tensor):
-        return batch, None
-    rows, targets = batch
-    return rows, targets
-
-
-def _first_rows(batches: Iterable[Any], m: int) -> Tensor:
-    """Return the first rows of an epoch, at least ``m`` where there are as many."""
-    parts: list[Tensor] = []
-    for batch in batches:
-        parts.append(split_batch(batch)[0])
-        if sum(map(len, parts)) >= m:
-            break
-    return torch.cat(parts)[:m]
-
-
-def _n_rows(batches: Any) -> int:
-    """Return the rows in an epoch of our ``Batches`` or of a ``DataLoader``."""
-    return batches.n_rows if isinstance(batches, Batches) else len(batches.dataset)
+def _check_between_epochs(checkpoint: dict[str, Any]) -> None:
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    if epochs["processed"] < epochs["ready"]:
+        raise ValueError(
+            f"the checkpoint was made amid epoch {epochs['processed']}, and a fit resumes between "
+            "epochs: save with ModelCheckpoint(save_on_train_epoch_end=True), or take the weights "
+            "alone by load_from_checkpoint"
+        )
 
 
 def _restarts(k: int) -> int:
