@@ -72,7 +72,7 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
     comes out near 1e-16 of its norm, and the root of that is still small.
     """
     dtype = sum_dtype(x.device)
-    shift = origin_of(x, unit_rows)  # (d,)
+    shift = origin_of(x, unit_rows).to(dtype)  # (d,)
     centred = centroids.to(dtype) - shift
     out = x.new_empty(len(x), len(centroids), dtype=compute_dtype(x.dtype, centroids.dtype))
     for block in _blocks(x, shift, rows_per_block(x, len(centroids)), unit_rows):

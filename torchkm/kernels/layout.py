@@ -47,7 +47,7 @@ def unit(rows: Tensor) -> Tensor:
 def origin_of(x: Tensor, unit_rows: bool) -> Tensor:
     """Return a point ``(d,)`` amid the rows ``x (n, d)``: the mean of some, evenly spaced."""
     step = 1 if torch.compiler.is_compiling() else max(1, len(x) // _ORIGIN_ROWS)
-    rows = x[::step].to(sum_dtype(x.device))
+    rows = x[::step].to(compute_dtype(x.dtype))
     return (unit(rows) if unit_rows else rows).mean(0)
 
 
