@@ -276,6 +276,8 @@ def as_kmeans_module(pl_module: pl.LightningModule) -> KMeansModule:
 
 
 def _check_between_epochs(checkpoint: dict[str, Any]) -> None:
+    if "loops" not in checkpoint:  # weights alone, which Lightning refuses in words of its own
+        return
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     if epochs["processed"] < epochs["ready"]:
         raise ValueError(

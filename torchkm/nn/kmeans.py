@@ -149,7 +149,7 @@ class KMeans(CentroidModule):
                 batch with fewer than ``k`` rows; the module stays as it was.
 
         Cost:
-            ``2 b k d`` operations, one read of ``x``, one device synchronisation.
+            ``2 b k d`` operations, one read of ``x``, two device synchronisations.
 
         Example:
             >>> import torch, torchkm
