@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flags import settings
 from jsonargparse import Namespace
@@ -67,7 +67,7 @@ def report(flags: Namespace, data: ArrayDataModule, run_dir: Path, outcome: Outc
 
 
 def log_settings(
-    flags: Namespace, data_name: str, logger: TensorBoardLogger, scores: dict[str, dict[str, float]]
+    flags: Namespace, logger: TensorBoardLogger, scores: dict[str, dict[str, float]]
 ) -> None:
     """Fill TensorBoard's tab of hyper-parameters: what made this run, beside what it scored."""
     from torch.utils.tensorboard import summary
@@ -75,6 +75,6 @@ def log_settings(
     given = {name: v for name, v in settings(flags).items() if name not in _NOT_HYPERPARAMETERS}
     tags = {f"{split}/{name}": v for split, found in scores.items() for name, v in found.items()}
     # Lightning's own call would log each score once more, under a tag of its own.
-    parts: Any = summary.hparams({**given, "data": data_name}, tags)  # type: ignore[no-untyped-call]
+    parts = cast("Any", summary).hparams(given, tags)  # torch leaves it untyped
     for part in parts:
         logger.experiment.file_writer.add_summary(part)

@@ -53,7 +53,7 @@ def run(flags: Namespace) -> None:
         check_k(flags.k, data.n_rows("train"))
         module = build_module(flags, data)
         checkpoint = find_checkpoint(flags, module)
-        fit(flags, module, data, make_run_dir(flags, data.name), checkpoint)
+        fit(flags, module, data, make_run_dir(flags), checkpoint)
     except DatasetUnavailable as error:
         stop(
             f"{error}\n  Either point --data-root or $TORCHKM_DATA at a folder that holds "
@@ -138,13 +138,13 @@ def find_checkpoint(flags: Namespace, module: KMeansModule) -> Path | None:
     return path
 
 
-def make_run_dir(flags: Namespace, data_name: str) -> Path:
+def make_run_dir(flags: Namespace) -> Path:
     """Return the folder of this run, made and writable."""
     if flags.resume is not None:
         return Path(flags.resume)
     if _RUN_DIR_VARIABLE in os.environ:
         return Path(os.environ[_RUN_DIR_VARIABLE])
-    name = f"{data_name}-k{flags.k}-{flags.solver}-seed{flags.seed}"
+    name = f"{flags.data}-k{flags.k}-{flags.solver}-seed{flags.seed}"
     run_dir = Path(flags.output_dir) / name
     try:
         number = 1
@@ -167,7 +167,7 @@ class Job(NamedTuple):
     checkpoints: ModelCheckpoint
 
 
-def build_job(flags: Namespace, data_name: str, run_dir: Path) -> Job:
+def build_job(flags: Namespace, run_dir: Path) -> Job:
     """Return the Trainer that the flags describe, which leaves its files in ``run_dir``."""
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
@@ -192,7 +192,7 @@ def build_job(flags: Namespace, data_name: str, run_dir: Path) -> Job:
 
     def log_scores(trainer: pl.Trainer, _: pl.LightningModule) -> None:
         if trainer.is_global_zero:
-            log_settings(flags, data_name, logger, metrics.results)
+            log_settings(flags, logger, metrics.results)
 
     trainer = pl.Trainer(
         accelerator=flags.accelerator,
@@ -221,7 +221,7 @@ def fit(
     checkpoint: Path | None,
 ) -> None:
     """Fit, score, and write everything that the run leaves."""
-    trainer, metrics, convergence, checkpoints = build_job(flags, data.name, run_dir)
+    trainer, metrics, convergence, checkpoints = build_job(flags, run_dir)
     if trainer.is_global_zero:
         save_config(flags, run_dir)
         rows = f"{data.n_rows('train'):,} rows of {data.n_features} numbers"
