@@ -111,6 +111,7 @@ def build_parser() -> ArgumentParser:
 def parse(argv: list[str]) -> Namespace:
     """Return the resolved flags; a resumed run starts from the settings that it was given."""
     parser = build_parser()
+    argv = _config_first(argv)
     resume = _value_of("--resume", argv)
     if resume is not None:
         saved = Path(resume) / "config.yaml"
@@ -121,7 +122,10 @@ def parse(argv: list[str]) -> Namespace:
         except (OSError, UnicodeDecodeError) as error:
             stop(f"--resume {resume}: {saved} cannot be read: {error}")
         argv = ["--config", str(saved), *argv]
-    return parser.parse_args(argv)
+    flags = parser.parse_args(argv)
+    if flags.resume != resume:
+        stop(f"--resume belongs on the command line, once: got {flags.resume} elsewhere")
+    return flags
 
 
 def check(flags: Namespace) -> None:
@@ -152,6 +156,16 @@ def stop(message: str) -> NoReturn:
     """End the script with an error on one line."""
     print(f"run.py: error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _config_first(argv: list[str]) -> list[str]:
+    """Put ``--config`` before the flags that are to override it."""
+    for i, argument in enumerate(argv):
+        if argument == "--config":
+            return argv[i : i + 2] + argv[:i] + argv[i + 2 :]
+        if argument.startswith("--config="):
+            return [argument, *argv[:i], *argv[i + 1 :]]
+    return argv
 
 
 def _value_of(flag: str, argv: list[str]) -> str | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torchkm.solvers import Status
 
 CONFIG_FILE = "config.yaml"
+_METRICS_FILE = "metrics.json"
 
 # Flags that say where a run happens, not what it does.
 _NOT_HYPERPARAMETERS = ("accelerator", "data_root", "devices", "output_dir")
@@ -39,6 +40,17 @@ def save_config(flags: Namespace, run_dir: Path) -> None:
     (run_dir / CONFIG_FILE).write_text(yaml.safe_dump(settings(flags), sort_keys=False))
 
 
+def has_converged(run_dir: Path, tol: float) -> bool:
+    """Return whether the run in ``run_dir`` has come to rest by a tolerance no larger than this."""
+    import yaml
+
+    scores = run_dir / _METRICS_FILE
+    if not scores.is_file() or json.loads(scores.read_text())["status"] != "tolerance":
+        return False
+    made_with = yaml.safe_load((run_dir / CONFIG_FILE).read_text())
+    return bool(tol >= made_with["tol"])
+
+
 def report(flags: Namespace, data: ArrayDataModule, run_dir: Path, outcome: Outcome) -> None:
     """Write metrics.json, and print the closing table."""
     summary = {
@@ -53,7 +65,7 @@ def report(flags: Namespace, data: ArrayDataModule, run_dir: Path, outcome: Outc
         "fit_seconds": round(outcome.seconds, 3),
         **outcome.scores,
     }
-    (run_dir / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (run_dir / _METRICS_FILE).write_text(json.dumps(summary, indent=2) + "\n")
     passes = "1 pass" if outcome.n_iter == 1 else f"{outcome.n_iter} passes"
     print(f"\n{passes} in {outcome.seconds:.1f} s: {outcome.status.message}")
     print(f"{'':8}{'rows':>8}{'inertia':>16}{'homogeneity':>13}{'accuracy':>10}")

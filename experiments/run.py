@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flags import check, parse, stop
 from jsonargparse import Namespace
-from report import CONFIG_FILE, Outcome, log_settings, report, save_config
+from report import CONFIG_FILE, Outcome, has_converged, log_settings, report, save_config
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -110,7 +110,14 @@ def build_module(flags: Namespace, data: ArrayDataModule) -> KMeansModule:
     )
 
 
-def find_checkpoint(flags: Namespace, module: KMeansModule) -> Path | None:
+class Checkpoint(NamedTuple):
+    """Where to resume from."""
+
+    path: Path
+    n_passes: int
+
+
+def find_checkpoint(flags: Namespace, module: KMeansModule) -> Checkpoint | None:
     """Return the checkpoint to resume from, once it is sure that it can be; None for a new run."""
     import torch
 
@@ -135,7 +142,9 @@ def find_checkpoint(flags: Namespace, module: KMeansModule) -> Path | None:
             f"--resume {flags.resume}: the run has made {n_passes} passes; to go on, raise "
             f"--max-epochs above that, got {flags.max_epochs}"
         )
-    return path
+    if has_converged(Path(flags.resume), flags.tol):
+        stop(f"--resume {flags.resume}: the run has converged; to go on, lower --tol")
+    return Checkpoint(path, n_passes)
 
 
 def make_run_dir(flags: Namespace) -> Path:
@@ -167,7 +176,7 @@ class Job(NamedTuple):
     checkpoints: ModelCheckpoint
 
 
-def build_job(flags: Namespace, run_dir: Path) -> Job:
+def build_job(flags: Namespace, run_dir: Path, checkpoint: Checkpoint | None) -> Job:
     """Return the Trainer that the flags describe, which leaves its files in ``run_dir``."""
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import LambdaCallback, ModelCheckpoint
@@ -180,7 +189,13 @@ def build_job(flags: Namespace, run_dir: Path) -> Job:
         InertiaProgressBar,
     )
 
-    logger = TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False)
+    logger = TensorBoardLogger(
+        run_dir,
+        name="",
+        version="",
+        default_hp_metric=False,
+        purge_step=checkpoint.n_passes if checkpoint else None,  # final scores are final no more
+    )
     logger.NAME_HPARAMS_FILE = CONFIG_FILE  # which is there already: Lightning adds none
     metrics, convergence = ClusterMetrics(), ConvergenceStop(flags.tol)
     checkpoints = ModelCheckpoint(
@@ -218,10 +233,10 @@ def fit(
     module: KMeansModule,
     data: ArrayDataModule,
     run_dir: Path,
-    checkpoint: Path | None,
+    checkpoint: Checkpoint | None,
 ) -> None:
     """Fit, score, and write everything that the run leaves."""
-    trainer, metrics, convergence, checkpoints = build_job(flags, run_dir)
+    trainer, metrics, convergence, checkpoints = build_job(flags, run_dir, checkpoint)
     if trainer.is_global_zero:
         save_config(flags, run_dir)
         rows = f"{data.n_rows('train'):,} rows of {data.n_features} numbers"
@@ -229,7 +244,7 @@ def fit(
 
     started = time.perf_counter()
     try:
-        trainer.fit(module, data, ckpt_path=checkpoint)
+        trainer.fit(module, data, ckpt_path=checkpoint.path if checkpoint else None)
     except (KeyboardInterrupt, SystemExit):
         if trainer.is_global_zero:
             _explain_interrupt(run_dir, checkpoints.best_model_path)

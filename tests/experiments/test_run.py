@@ -101,7 +101,7 @@ def test_two_processes_make_one_run(tmp_path):
 def test_flags_override_the_file_and_a_second_run_gets_its_own_folder(tmp_path):
     (tmp_path / "job.yaml").write_text("data: digits\nk: 12\nmax_epochs: 1\nsolver: lloyd\n")
     for _ in range(2):
-        code, _, err = run("--config", "job.yaml", "--k", 7, "--output-dir", "out", cwd=tmp_path)
+        code, _, err = run("--k", 7, "--config", "job.yaml", "--output-dir", "out", cwd=tmp_path)
         assert code == 0, err
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == ["digits-k7-lloyd-seed0", "digits-k7-lloyd-seed0-2"]
@@ -180,6 +180,10 @@ def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path):
     resumed = ("--resume", checkpoint.parents[1], "--max-epochs", target)
     code, _, err = run(*resumed, cwd=tmp_path)
     assert code == 0, err
+    events = EventAccumulator(str(checkpoint.parents[1]), size_guidance={"scalars": 0}).Reload()
+    for tag in events.Tags()["scalars"]:
+        steps = [scalar.step for scalar in events.Scalars(tag)]
+        assert len(steps) == len(set(steps)), tag
     code, _, err = run(*job, "--max-epochs", target, "--output-dir", "whole", cwd=tmp_path)
     assert code == 0, err
     whole = tmp_path / "whole" / "digits-k30-decay-seed0"
@@ -211,11 +215,23 @@ def test_what_cannot_be_resumed_is_left_as_it_is(tmp_path):
     resume = ("--resume", folder, "--max-epochs")
     assert "made with k=8, and cannot go on with 9" in refused(tmp_path, *resume, 4, "--k", 9)
     assert "has made 2 passes; to go on, raise" in refused(tmp_path, *resume, 1)
+    (tmp_path / "job.yaml").write_text(f"resume: {folder}\nk: 8\ndata: digits\n")
+    assert "--resume belongs on the command line" in refused(tmp_path, "--config", "job.yaml")
     checkpoint = tmp_path / folder / "checkpoints" / "last.ckpt"
     os.truncate(checkpoint, 3000)
     assert "last.ckpt cannot be read" in refused(tmp_path, *resume, 4)
     (tmp_path / folder / "config.yaml").write_bytes(b"\xff\xfe")
     assert "config.yaml cannot be read" in refused(tmp_path, *resume, 4)
+
+
+def test_a_converged_run_is_not_resumed(tmp_path):
+    code, out, err = run("--data", "digits", "--k", 4, cwd=tmp_path)
+    assert code == 0, err
+    assert "converged" in out
+    resume = ("--resume", Path("runs") / "digits-k4-decay-seed0")
+    assert "has converged; to go on, lower --tol" in refused(tmp_path, *resume)
+    code, _, err = run(*resume, "--tol", 0, cwd=tmp_path)
+    assert code == 0, err
 
 
 def test_the_data_that_a_run_fell_back_to_is_what_it_resumes_with(tmp_path):

@@ -91,6 +91,15 @@ def test_one_centroid_far_off_does_not_blur_the_others(far, generator):
     assert torch.equal(got.labels, by_distance)
 
 
+@pytest.mark.parametrize("far", [1e5, 1e8])
+def test_one_row_far_off_does_not_blur_the_others(far, generator):
+    centroids = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
+    x = centroids.repeat(60, 1) + torch.randn(240, 2, generator=generator)
+    want = functional.assign(x, centroids)
+    got = functional.assign(torch.cat([x, torch.full((1, 2), far)]), centroids)
+    assert torch.equal(got.labels[:-1], want.labels)
+
+
 def test_cosine_of_rows_whose_squares_vanish(blobs):
     x, centroids = blobs.float(), blobs[:5].float()
     want = functional.assign(x, centroids, metric="cosine")

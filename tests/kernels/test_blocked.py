@@ -12,10 +12,9 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uin
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks of 16 rows and flushes of 40, so that small data crosses both many times."""
+    """Blocks of 16 rows, so that small data has many."""
     monkeypatch.setattr(layout, "_FEWEST_ROWS", 16)
     monkeypatch.setattr(layout, "_MOST_ROWS", 16)
-    monkeypatch.setattr(blocked, "rows_per_flush", lambda k: 40)
 
 
 def rows(n, d, dtype, generator):

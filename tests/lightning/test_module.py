@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
 
 import torchkm
 from torchkm.lightning import ArrayDataModule, KMeansModule
-from torchkm.solvers import RULES, Decay
+from torchkm.solvers import RULES, Decay, Lloyd
 
 
 @pytest.fixture
@@ -135,6 +141,25 @@ def test_a_fit_does_not_resume_amid_an_epoch(solver, data, trainer, tmp_path):
     assert KMeansModule.load_from_checkpoint(amid).kmeans.is_seeded
 
 
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_a_fit_does_not_resume_from_an_epoch_cut_short(data, trainer, tmp_path):
+    last = ModelCheckpoint(tmp_path, filename="last")
+    trainer(max_steps=7, max_epochs=-1, enable_checkpointing=True, callbacks=[last]).fit(
+        KMeansModule(6, 5), data
+    )
+    with pytest.raises(ValueError, match="made amid epoch 0"):
+        trainer(max_epochs=4).fit(KMeansModule(6, 5), data, ckpt_path=tmp_path / "last.ckpt")
+
+
+def test_another_rule_than_the_checkpoints_is_followed(data, trainer, tmp_path):
+    t = trainer(max_epochs=1)
+    t.fit(KMeansModule(6, 5), data)
+    t.save_checkpoint(tmp_path / "a.ckpt")
+    for changes, rule in [({"solver": "lloyd"}, Lloyd()), ({"half_life": 77.0}, Decay(77.0))]:
+        loaded = KMeansModule.load_from_checkpoint(tmp_path / "a.ckpt", **changes)
+        assert loaded.kmeans.rule == rule
+
+
 def test_numpy_numbers_leave_a_checkpoint_that_loads(data, trainer, tmp_path):
     t = trainer(max_epochs=1)
     t.fit(KMeansModule(np.int64(6), 5, seed=np.int32(1), half_life=np.float64(90)), data)
@@ -160,6 +185,9 @@ def test_the_default_half_life_counts_the_rows_that_are_used(blobs, trainer):
     for loader, limit, want in [
         (DataLoader(dataset, batch_size=100), 3, 150),
         (DataLoader(dataset, batch_size=10, sampler=some), 1.0, 40),
+        (DataLoader(dataset, batch_size=350, drop_last=True), 1.0, 175),
+        (DataLoader(dataset, batch_sampler=BatchSampler(some, 50, False)), 1.0, 40),
+        (DataLoader(dataset, batch_size=450), 1, 225),
     ]:
         module = KMeansModule(6, 5)
         trainer(max_epochs=1, limit_train_batches=limit, log_every_n_steps=1).fit(module, loader)

@@ -243,6 +243,22 @@ def test_bad_arguments(arguments, error, message):
         KMeans(**{"k": 3, "n_features": 2, **arguments})
 
 
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_refused_state_changes_neither_side(fitted, assign):
+    """What is missing or does not fit is found by torch when it has copied the rest."""
+    before = buffers(fitted)
+    whole = {name: value + 1 for name, value in fitted.state_dict().items() if name != "seeded"}
+    for other in (whole, {**whole, "seeded": before["seeded"], "counts": torch.zeros(3)}):
+        given = {name: value.clone() for name, value in other.items()}
+        with pytest.raises(RuntimeError, match=r"Missing key|size mismatch"):
+            fitted.load_state_dict(other, assign=assign)
+        assert equal(before, buffers(fitted))
+        assert equal(given, other)
+    given = {**buffers(fitted), "n_rows_seen": torch.tensor([7])}  # torch takes one for none
+    fitted.load_state_dict(given)
+    assert int(fitted.n_rows_seen) == 7
+
+
 def test_a_refused_state_changes_nothing(fitted):
     before, other = buffers(fitted), KMeans(7, 5).state_dict()
     with pytest.raises(RuntimeError, match="size mismatch"):
@@ -259,6 +275,8 @@ def test_a_refused_state_changes_nothing(fitted):
     [
         (KMeans(5, 5), 3, ValueError, r"stats must be of clusters \(6, 5\), got \(5, 5\)"),
         (KMeans(6, 5), 2.5, TypeError, "n_rows must be an integer, got 2.5"),
+        (KMeans(6, 5), torch.tensor(2.5), TypeError, "n_rows must be one integer, got a tensor"),
+        (KMeans(6, 5), torch.tensor([1, 2]), TypeError, "n_rows must be one integer"),
     ],
 )
 def test_refused_stats_change_nothing(fitted, blobs, stats_of, n_rows, error, message):
@@ -270,6 +288,16 @@ def test_refused_stats_change_nothing(fitted, blobs, stats_of, n_rows, error, me
     assert equal(before, buffers(fitted))
     with pytest.raises(ValueError, match="no centroids yet"):
         KMeans(6, 5).apply_stats(stats, 600)
+
+
+def test_rows_that_no_door_would_take_as_centroids_are_refused(fitted):
+    before = buffers(fitted)
+    rows = torch.zeros(10, 5)
+    rows[7] = 1e19
+    for door in (fitted.update, fitted, fitted.accumulate, fitted.transform):
+        with pytest.raises(ValueError, match="small enough to square in float32"):
+            door(rows)
+    assert equal(before, buffers(fitted))
 
 
 def test_float64_rows_too_large_for_the_module_are_refused(fitted, blobs):

@@ -80,6 +80,15 @@ def test_a_large_constant_column_changes_nothing(offset, generator):
     assert one.n_iter == two.n_iter
 
 
+@pytest.mark.filterwarnings("ignore::torchkm.solvers.EmptyClusterWarning")
+def test_a_step_of_1_is_no_rounding_although_the_rows_reach_to_millions():
+    x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [2e6]])
+    init = torch.tensor([[0.0], [0.0], [0.0], [2e6]])
+    result = torchkm.kmeans(x, 4, init=init, max_iter=1)
+    assert result.history[0].n_reseeded == 2
+    assert result.centroids.flatten().tolist() == [0.5, 3, 2, 2e6]
+
+
 def test_lost_centroids_in_float32_are_moved_as_in_float64(generator):
     x = torch.rand(400, 4, generator=generator)
     init = x[:8] + 1000 * (torch.arange(8) < 4).unsqueeze(1)

@@ -122,12 +122,16 @@ def check_measured(problem: Problem, assignment: Assignment) -> None:
     Raises:
         ValueError: as ``check_finite``, or distances too large for their dtype.
     """
-    if bool(torch.isfinite(assignment.sq_distances).all()):
+    found = assignment.sq_distances
+    # So far below overflow that the numbers themselves can be squared and added up.
+    if bool((found < torch.finfo(found.dtype).max / (32 * problem.x.shape[1])).all()):
         return
     check_finite(problem.x)
+    if bool(torch.isfinite(found).all()):
+        return
     raise ValueError(
         "x must be near enough to the centroids to square the distance in "
-        f"{str(assignment.sq_distances.dtype).removeprefix('torch.')}"
+        f"{str(found.dtype).removeprefix('torch.')}"
     )
 
 

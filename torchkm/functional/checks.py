@@ -36,6 +36,19 @@ def check_integer(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def check_count(name: str, value: torch.Tensor) -> None:
+    """Raise where a tensor is no single integer; its value stays on the device, unread.
+
+    Raises:
+        TypeError: another dtype or shape.
+    """
+    if value.is_floating_point() or value.is_complex() or value.ndim:
+        raise TypeError(
+            f"{name} must be one integer, got a tensor of shape {tuple(value.shape)} and "
+            f"{value.dtype}"
+        )
+
+
 def check_number(name: str, value: Any, least: float, *, above: bool = False) -> float:
     """Return ``value`` as a finite float of at least (or ``above``) ``least``.
 

@@ -15,8 +15,9 @@ from torchkm.functional.checks import check_known
 
 METRICS = ("cosine", "euclidean")
 
-# By how many units in the last place a mean of many equal numbers may miss them.
-_UNITS_OF_SUMS = 64
+# By how many units in the last place a mean of equal numbers may miss them. Sums are in float64,
+# so that those of float32 numbers are exact, and only the shift and the result have been rounded.
+_UNITS_OF_SUMS = {torch.float32: 2, torch.float64: 64}
 
 
 def uses_unit_rows(metric: str) -> bool:
@@ -43,11 +44,11 @@ def sq_movements(start: Tensor, end: Tensor, origin: Tensor) -> Tensor:
     """Return the squared movements ``(m,)`` from centroids ``start (m, d)`` to ``end (m, d)``.
 
     Numbers that moved no further than rounding can take them count as unmoved. The mean of rows
-    measured from ``origin (d,)`` is off by the last place of each number, and by a few of what
-    was added up.
+    measured from ``origin (d,)`` is off by the last place of each number, and of what was added up.
     """
     apart = end - start
-    limit = start.abs() + _UNITS_OF_SUMS * (start - origin.to(start.dtype)).abs()
+    units = _UNITS_OF_SUMS[start.dtype]
+    limit = start.abs() + units * (start - origin.to(start.dtype)).abs()
     limit *= torch.finfo(start.dtype).eps
     return torch.where(apart.abs() > limit, apart, 0).square().sum(1)
 

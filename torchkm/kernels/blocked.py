@@ -19,7 +19,6 @@ from torchkm.kernels.layout import (
     compute_dtype,
     origin_of,
     rows_per_block,
-    rows_per_flush,
     sum_dtype,
     unit,
 )
@@ -106,9 +105,9 @@ class _Search:
 
 
 class _Totals:
-    """Counts and sums, gathered in the compute dtype and kept in float64.
+    """Counts and sums, added up in float64: the sum of float32 rows loses no digit.
 
-    The rows arrive shifted, so partial sums stay small; ``finish`` puts the shift back.
+    The rows arrive shifted; ``finish`` puts the shift back.
     """
 
     def __init__(self, shift: Tensor, k: int, sample_weight: Tensor | None) -> None:
@@ -117,29 +116,18 @@ class _Totals:
         self._sample_weight = sample_weight
         self._counts = shift.new_zeros(k, dtype=dtype)
         self._sums = shift.new_zeros(k, len(shift), dtype=dtype)
-        self._partial = shift.new_zeros(k, len(shift))
-        self._n_pending = 0
 
     def add(self, block: _Block, labels: Tensor) -> None:
-        rows, k = block.rows, len(self._counts)
+        rows = block.rows.to(self._sums.dtype)
         if self._sample_weight is None:
-            self._counts += torch.bincount(labels, minlength=k)
+            self._counts += torch.bincount(labels, minlength=len(self._counts))
         else:
-            weight = self._sample_weight[block.at]
-            rows = rows.mul_(weight.unsqueeze(1))  # the buffer is ours, and read for the last time
-            self._counts.index_add_(0, labels, weight.to(self._counts.dtype))
-        self._partial.index_add_(0, labels, rows)
-        self._n_pending += len(rows)
-        if self._n_pending >= rows_per_flush(k):
-            self._flush()
-
-    def _flush(self) -> None:
-        self._sums += self._partial
-        self._partial.zero_()
-        self._n_pending = 0
+            weight = self._sample_weight[block.at].to(self._counts.dtype)
+            rows = rows * weight.unsqueeze(1)
+            self._counts.index_add_(0, labels, weight)
+        self._sums.index_add_(0, labels, rows)
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        self._flush()
         return self._counts, self._sums.addcmul_(self._counts.unsqueeze(1), self._shift)
 
 

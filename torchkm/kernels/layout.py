@@ -11,8 +11,8 @@ _BLOCK_ELEMENTS = {"cpu": 2**21}
 _BLOCK_ELEMENTS_ELSEWHERE = 2**26
 _FEWEST_ROWS, _MOST_ROWS = 256, 2**13
 
-# So many that a row far off hardly moves their mean, and too few to cost time.
-_ORIGIN_ROWS = 256
+# Enough that some rows far off do not move their median, and too few to cost time.
+_ORIGIN_ROWS = 17
 
 
 def compute_dtype(*dtypes: torch.dtype) -> torch.dtype:
@@ -23,15 +23,6 @@ def compute_dtype(*dtypes: torch.dtype) -> torch.dtype:
 def sum_dtype(device: torch.device) -> torch.dtype:
     """Return the dtype that counts, sums and inertia add in: float64 where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def rows_per_flush(k: int) -> int:
-    """Return how many rows to sum in the compute dtype before the sums move to float64.
-
-    Few enough that a cluster's partial sum keeps its digits, and so many that adding ``(k, d)``
-    numbers costs little beside them.
-    """
-    return max(2048, 32 * k)
 
 
 def unit(rows: Tensor) -> Tensor:
@@ -45,10 +36,12 @@ def unit(rows: Tensor) -> Tensor:
 
 
 def origin_of(x: Tensor, unit_rows: bool) -> Tensor:
-    """Return a point ``(d,)`` amid the rows ``x (n, d)``: the mean of some, evenly spaced."""
-    step = 1 if torch.compiler.is_compiling() else max(1, len(x) // _ORIGIN_ROWS)
-    rows = x[::step].to(compute_dtype(x.dtype))
-    return (unit(rows) if unit_rows else rows).mean(0)
+    """Return a point ``(d,)`` amid the rows ``x (n, d)``: the median of some, evenly spaced.
+
+    It stays there when single rows are far off, as their mean would not.
+    """
+    rows = x[:: max(1, len(x) // _ORIGIN_ROWS)].to(compute_dtype(x.dtype))
+    return (unit(rows) if unit_rows else rows).median(dim=0).values
 
 
 def rows_per_block(x: Tensor, k: int) -> int:

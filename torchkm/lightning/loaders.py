@@ -46,15 +46,15 @@ def rows_in_epoch(trainer: pl.Trainer) -> int:
         ValueError: a loader that does not know.
     """
     loader: Any = trainer.train_dataloader
+    n_batches = trainer.num_training_batches
+    if isinstance(loader, Batches):
+        return round(loader.n_rows * n_batches / len(loader))
     try:
-        n = loader.n_rows if isinstance(loader, Batches) else _n_sampled(loader, trainer)
-        return round(n * trainer.num_training_batches / len(loader))
-    except (TypeError, AttributeError) as error:
+        batches = loader.batch_sampler
+        n_sampled = min(len(batches.sampler), int(n_batches * batches.batch_size))
+        return n_sampled * trainer.world_size
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
             "the rows of an epoch cannot be counted in this loader: give the half_life in rows, "
             'or take another solver than "decay"'
         ) from error
-
-
-def _n_sampled(loader: Any, trainer: pl.Trainer) -> int:
-    return len(loader.sampler) * trainer.world_size

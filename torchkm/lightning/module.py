@@ -194,7 +194,7 @@ class KMeansModule(pl.LightningModule):
             _check_between_epochs(checkpoint)
         kept = checkpoint[_CHECKPOINT_KEY]
         self.variance = kept["variance"]
-        if kept["half_life"] is not None:
+        if self._rule == Decay() and kept["half_life"] is not None:
             self.kmeans.rule = Decay(kept["half_life"])
 
     def on_test_epoch_start(self) -> None:
@@ -278,10 +278,11 @@ def as_kmeans_module(pl_module: pl.LightningModule) -> KMeansModule:
 def _check_between_epochs(checkpoint: dict[str, Any]) -> None:
     if "loops" not in checkpoint:  # weights alone, which Lightning refuses in words of its own
         return
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-    if epochs["processed"] < epochs["ready"]:
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]
+    if epochs["processed"] < epochs["ready"] or not batches["is_last_batch"]:
         raise ValueError(
-            f"the checkpoint was made amid epoch {epochs['processed']}, and a fit resumes between "
+            f"the checkpoint was made amid epoch {checkpoint['epoch']}, and a fit resumes between "
             "epochs: save with ModelCheckpoint(save_on_train_epoch_end=True), or take the weights "
             "alone by load_from_checkpoint"
         )

@@ -95,7 +95,7 @@ class CentroidModule(nn.Module):
         if torch.compiler.is_compiling():
             shape, rows = x.shape[:-1], x.reshape(-1, self.n_features)
             unit_rows = uses_unit_rows(self.metric)
-            origin = kernels.origin_of(rows, unit_rows)
+            origin = self.centroids.median(dim=0).values  # of fixed shape, unlike the rows
             found = Assignment(*kernels.nearest(rows, self.centroids, unit_rows, origin))
         else:
             self._check_seeded()
@@ -171,17 +171,22 @@ class CentroidModule(nn.Module):
         return self
 
     def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
-        """Load all buffers, or none where one does not fit."""
-        given = {name: state_dict.get(prefix + name) for name, _ in self.named_buffers()}
-        fits = [
-            value is None or value.shape == self.get_buffer(name).shape
-            for name, value in given.items()
-        ]
-        before = {name: value.clone() for name, value in self.named_buffers()}
-        cast("Any", super())._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if not all(fits):  # torch raises when it is through; it has copied what did fit
-            for name, value in before.items():
-                self.get_buffer(name).copy_(value)
+        """Load all buffers, or none where torch is going to refuse the state."""
+        before = {name: (buffer, buffer.clone()) for name, buffer in self.named_buffers()}
+        n_missing, n_errors = len(missing_keys), len(error_msgs)
+        cast("Any", super())._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if len(error_msgs) > n_errors or (strict and len(missing_keys) > n_missing):
+            for name, (buffer, value) in before.items():
+                self._buffers[name] = buffer.copy_(value)
         self._was_seeded = False

@@ -12,7 +12,7 @@ from torchkm import functional
 from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.arrays import as_init
 from torchkm.functional.assignment import check_measured
-from torchkm.functional.checks import check_integer, check_known
+from torchkm.functional.checks import check_count, check_integer, check_known
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import FarthestRows, farthest_rows
 from torchkm.functional.seeding import Init
@@ -213,7 +213,9 @@ class KMeans(CentroidModule):
                 f"stats must be of clusters {tuple(self.centroids.shape)}, "
                 f"got {tuple(stats.sums.shape)}"
             )
-        if not isinstance(n_rows, Tensor):
+        if isinstance(n_rows, Tensor):
+            check_count("n_rows", n_rows)
+        else:
             n_rows = check_integer("n_rows", n_rows, 0)
         before = CentroidState(self.centroids, self.counts)
         (after, empty), n_reseeded = update(stats, before, self.rule, self.metric), 0
