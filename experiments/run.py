@@ -139,7 +139,7 @@ def find_checkpoint(flags: Namespace, module: KMeansModule) -> Checkpoint | None
             )
     if n_passes >= flags.max_epochs:
         stop(
-            f"--resume {flags.resume}: the run has made {n_passes} passes; to go on, raise "
+            f"--resume {flags.resume}: passes made so far: {n_passes}; to go on, raise "
             f"--max-epochs above that, got {flags.max_epochs}"
         )
     if has_converged(Path(flags.resume), flags.tol):

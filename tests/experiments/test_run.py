@@ -209,12 +209,13 @@ def refused(folder, *flags):
 
 
 def test_what_cannot_be_resumed_is_left_as_it_is(tmp_path):
-    code, _, err = run("--data", "digits", "--k", 8, "--max-epochs", 2, "--tol", 0, cwd=tmp_path)
+    job = ("--data", "digits", "--k", 8, "--max-epochs", 2, "--tol", 0, "--batch-size", 100)
+    code, _, err = run(*job, cwd=tmp_path)
     assert code == 0, err
     folder = Path("runs") / "digits-k8-decay-seed0"
     resume = ("--resume", folder, "--max-epochs")
     assert "made with k=8, and cannot go on with 9" in refused(tmp_path, *resume, 4, "--k", 9)
-    assert "has made 2 passes; to go on, raise" in refused(tmp_path, *resume, 1)
+    assert "passes made so far: 2; to go on, raise" in refused(tmp_path, *resume, 1)
     (tmp_path / "job.yaml").write_text(f"resume: {folder}\nk: 8\ndata: digits\n")
     assert "--resume belongs on the command line" in refused(tmp_path, "--config", "job.yaml")
     checkpoint = tmp_path / folder / "checkpoints" / "last.ckpt"
