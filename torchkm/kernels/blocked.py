@@ -19,6 +19,7 @@ from torchkm.kernels.layout import (
     compute_dtype,
     origin_of,
     rows_per_block,
+    rows_per_part,
     sum_dtype,
     unit,
 )
@@ -116,16 +117,18 @@ class _Totals:
         self._sample_weight = sample_weight
         self._counts = shift.new_zeros(k, dtype=dtype)
         self._sums = shift.new_zeros(k, len(shift), dtype=dtype)
+        self._part = shift.new_empty(rows_per_part(shift.device), len(shift), dtype=dtype)
 
     def add(self, block: _Block, labels: Tensor) -> None:
-        rows = block.rows.to(self._sums.dtype)
+        rows, size = block.rows, len(self._part)
         if self._sample_weight is None:
             self._counts += torch.bincount(labels, minlength=len(self._counts))
         else:
-            weight = self._sample_weight[block.at].to(self._counts.dtype)
-            rows = rows * weight.unsqueeze(1)
-            self._counts.index_add_(0, labels, weight)
-        self._sums.index_add_(0, labels, rows)
+            weight = self._sample_weight[block.at]
+            self._counts.index_add_(0, labels, weight.to(self._counts.dtype))
+            rows = rows.mul_(weight.unsqueeze(1))  # a buffer of ours, read for the last time
+        for part, into in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
+            self._sums.index_add_(0, into, self._part[: len(part)].copy_(part))
 
     def finish(self) -> tuple[Tensor, Tensor]:
         return self._counts, self._sums.addcmul_(self._counts.unsqueeze(1), self._shift)

@@ -7,9 +7,12 @@ from torch import Tensor
 
 # Elements of rows plus scores held at once. On a CPU the block should stay in the last level of
 # cache between the product, the minimum and the sums; a GPU needs enough rows to fill the chip.
-_BLOCK_ELEMENTS = {"cpu": 2**21}
+_BLOCK_ELEMENTS = {"cpu": 2**20}
 _BLOCK_ELEMENTS_ELSEWHERE = 2**26
 _FEWEST_ROWS, _MOST_ROWS = 256, 2**13
+
+# Rows converted to float64 at once to be added up: few on a CPU, where they should stay in cache.
+_PART_ROWS = {"cpu": 256}
 
 # Enough that some rows far off do not move their median, and too few to cost time.
 _ORIGIN_ROWS = 17
@@ -48,3 +51,8 @@ def rows_per_block(x: Tensor, k: int) -> int:
     """Return how many rows of ``x (n, d)`` to score at once against ``k`` centroids."""
     budget = _BLOCK_ELEMENTS.get(x.device.type, _BLOCK_ELEMENTS_ELSEWHERE)
     return min(max(budget // (x.shape[1] + k), _FEWEST_ROWS), _MOST_ROWS)
+
+
+def rows_per_part(device: torch.device) -> int:
+    """Return how many rows of a block to add up at once."""
+    return _PART_ROWS.get(device.type, _MOST_ROWS)
