@@ -290,10 +290,12 @@ def test_refused_stats_change_nothing(fitted, blobs, stats_of, n_rows, error, me
         KMeans(6, 5).apply_stats(stats, 600)
 
 
-def test_rows_that_no_door_would_take_as_centroids_are_refused(fitted):
+@pytest.mark.parametrize("large", [6e18, 1e19])
+def test_rows_that_no_door_would_take_as_centroids_are_refused(fitted, large):
+    """The smaller can be squared, but not added up and doubled as the expanded form does."""
     before = buffers(fitted)
     rows = torch.zeros(10, 5)
-    rows[7] = 1e19
+    rows[7] = large
     for door in (fitted.update, fitted, fitted.accumulate, fitted.transform):
         with pytest.raises(ValueError, match="small enough to square in float32"):
             door(rows)
