@@ -122,7 +122,15 @@ def check_measured(problem: Problem, assignment: Assignment) -> None:
     Raises:
         ValueError: as ``check_finite``, or distances too large for their dtype.
     """
-    found = assignment.sq_distances
+    check_norms(problem, assignment.sq_distances)
+
+
+def check_norms(problem: Problem, found: Tensor) -> None:
+    """Raise where what was ``found (m,)`` of rows, norms or squares of them, is not finite.
+
+    Raises:
+        ValueError: as ``check_measured``.
+    """
     # So far below overflow that the numbers themselves can be squared and added up.
     if bool((found < torch.finfo(found.dtype).max / (32 * problem.x.shape[1])).all()):
         return
@@ -141,12 +149,23 @@ def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assi
     spoilt = sq_distances < _CANCELLED * _subtracted(problem, centroids)[labels]
     index = torch.nonzero(spoilt).squeeze(1)  # (m,)
     if len(index):
-        again = [
-            _differences(problem, centroids, labels, part).square().sum(1)
-            for part in torch.split(index, kernels.rows_per_block(problem.x, 0))
-        ]
-        sq_distances = sq_distances.index_copy(0, index, torch.cat(again).to(sq_distances.dtype))
+        again = _sq_differences(problem, centroids, labels, index)
+        sq_distances = sq_distances.index_copy(0, index, again.to(sq_distances.dtype))
     return Assignment(labels, sq_distances)
+
+
+def sq_distances_to(problem: Problem, centroids: Tensor, labels: Tensor) -> Tensor:
+    """Return the squared distances ``(n,)`` of rows to the centroids of their ``labels (n,)``."""
+    return _sq_differences(problem, centroids, labels, torch.arange(len(labels)).to(labels))
+
+
+def _sq_differences(problem: Problem, centroids: Tensor, labels: Tensor, index: Tensor) -> Tensor:
+    """Return squared distances ``(m,)`` of rows ``index`` as sums of squared differences."""
+    found = [
+        _differences(problem, centroids, labels, part).square().sum(1)
+        for part in torch.split(index, kernels.rows_per_block(problem.x, 0))
+    ]
+    return torch.cat(found)
 
 
 def _subtracted(problem: Problem, centroids: Tensor) -> Tensor:

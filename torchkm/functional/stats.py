@@ -162,6 +162,14 @@ def one_read(problem: Problem, centroids: Tensor) -> tuple[Assignment, ClusterSt
     return Assignment(labels, sq_distances), ClusterStats(counts, sums, inertia)
 
 
+def read_of_each(problem: Problem, starts: Tensor) -> list[ClusterStats]:
+    """Accumulate for each of ``starts (r, k, d)``, in one read of the rows."""
+    each = kernels.inertia_and_sums_of_each(
+        problem.x, starts, problem.sample_weight, problem.unit_rows, problem.origin
+    )
+    return [ClusterStats(counts, sums, inertia) for inertia, counts, sums in zip(*each, strict=True)]
+
+
 def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     """Return the mean ``(d,)`` of the rows and the mean variance of a feature.
 

@@ -54,6 +54,35 @@ def nearest_and_sums(
     return search.labels, search.sq_distances, counts, sums
 
 
+def inertia_and_sums_of_each(
+    x: Tensor,
+    starts: Tensor,
+    sample_weight: Tensor | None,
+    unit_rows: bool,
+    origin: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``inertia (r,)``, ``counts (r, k)`` and ``sums (r, k, d)`` of ``r`` sets of centroids.
+
+    One read of the rows and one product serve all ``starts (r, k, d)``.
+    """
+    r, k, d = starts.shape
+    shift = origin.to(starts.dtype)
+    centred = (starts - shift).view(r * k, d)
+    half_norms = centred.square().sum(1) / 2
+    totals = _Totals(shift, r * k, sample_weight)
+    inertia = x.new_zeros(r, dtype=sum_dtype(x.device))
+    first = torch.arange(0, r * k, k, device=x.device)  # (r,)
+    for block in _blocks(x, shift, rows_per_block(x, r * k), unit_rows):
+        scores = torch.addmm(half_norms, block.rows, centred.T, alpha=-1).view(-1, r, k)
+        best, labels = scores.min(dim=2)  # (b, r, k) -> (b, r)
+        sq_distances = (2 * best + _sq_norms(block.rows).unsqueeze(1)).clamp_(min=0)
+        weight = 1 if sample_weight is None else sample_weight[block.at].unsqueeze(1)
+        inertia += (sq_distances * weight).sum(0, dtype=inertia.dtype)
+        totals.add(block, labels + first)
+    counts, sums = totals.finish()
+    return inertia, counts.view(r, k), sums.view(r, k, d)
+
+
 def segment_sums(
     x: Tensor, labels: Tensor, k: int, sample_weight: Tensor | None, unit_rows: bool
 ) -> tuple[Tensor, Tensor]:
@@ -63,6 +92,22 @@ def segment_sums(
     for block in _blocks(x, shift, rows_per_block(x, 0), unit_rows):
         totals.add(block, labels[block.at])
     return totals.finish()
+
+
+def sides(
+    x: Tensor, labels: Tensor, pairs: Tensor, unit_rows: bool, origin: Tensor
+) -> Tensor:
+    """Return which of its cluster's two centroids ``pairs (k, 2, d)`` is nearer each row, ``(n,)``."""
+    shift = origin.to(compute_dtype(x.dtype, pairs.dtype))
+    first, second = (pairs - shift).unbind(1)  # (k, d)
+    normals = second - first
+    limits = (second.square().sum(1) - first.square().sum(1)) / 2  # (k,)
+    out = torch.empty_like(labels)
+    for block in _blocks(x, shift, rows_per_block(x, x.shape[1]), unit_rows):
+        label = labels[block.at]
+        along = block.rows.mul_(normals[label]).sum(1)  # (b,)
+        out[block.at] = along > limits[label]
+    return out
 
 
 def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
@@ -120,15 +165,20 @@ class _Totals:
         self._part = shift.new_empty(rows_per_part(shift.device), len(shift), dtype=dtype)
 
     def add(self, block: _Block, labels: Tensor) -> None:
-        rows, size = block.rows, len(self._part)
+        """Add each row to the cluster of its label; of each of them, where there are ``(b, r)``."""
+        rows, size, labels = block.rows, len(self._part), labels.view(len(labels), -1)
         if self._sample_weight is None:
-            self._counts += torch.bincount(labels, minlength=len(self._counts))
+            self._counts += torch.bincount(labels.flatten(), minlength=len(self._counts))
         else:
-            weight = self._sample_weight[block.at]
-            self._counts.index_add_(0, labels, weight.to(self._counts.dtype))
-            rows = rows.mul_(weight.unsqueeze(1))  # a buffer of ours, read for the last time
-        for part, into in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
-            self._sums.index_add_(0, into, self._part[: len(part)].copy_(part))
+            weight = self._sample_weight[block.at].to(self._counts.dtype)
+            for into in labels.T:
+                self._counts.index_add_(0, into, weight)
+            # A buffer of ours, read for the last time.
+            rows = rows.mul_(weight.to(rows.dtype).unsqueeze(1))
+        for part, some in zip(torch.split(rows, size), torch.split(labels, size), strict=True):
+            copy = self._part[: len(part)].copy_(part)
+            for into in some.T:
+                self._sums.index_add_(0, into, copy)
 
     def finish(self) -> tuple[Tensor, Tensor]:
         return self._counts, self._sums.addcmul_(self._counts.unsqueeze(1), self._shift)

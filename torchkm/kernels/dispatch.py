@@ -6,39 +6,20 @@ is off inside, and so are fast products. Nothing here records gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from types import ModuleType
-from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from torchkm.kernels import blocked, reference
-from torchkm.kernels.precision import full_float32
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _in_full_precision(kernel: Callable[P, T]) -> Callable[P, T]:
-    @wraps(kernel)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        device = next(a.device for a in args if isinstance(a, Tensor))
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            if torch.compiler.is_compiling():  # a switch cannot be traced
-                return kernel(*args, **kwargs)
-            with full_float32(device):
-                return kernel(*args, **kwargs)
-
-    return run
+from torchkm.kernels.precision import in_full_precision
 
 
 def _backend() -> ModuleType:
     return reference if torch.compiler.is_compiling() else blocked
 
 
-@_in_full_precision
+@in_full_precision
 def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids.
 
@@ -48,7 +29,7 @@ def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tu
     return labels, sq_distances
 
 
-@_in_full_precision
+@in_full_precision
 def nearest_and_sums(
     x: Tensor,
     centroids: Tensor,
@@ -60,7 +41,19 @@ def nearest_and_sums(
     return blocked.nearest_and_sums(x, centroids, sample_weight, unit_rows, origin)
 
 
-@_in_full_precision
+@in_full_precision
+def inertia_and_sums_of_each(
+    x: Tensor,
+    starts: Tensor,
+    sample_weight: Tensor | None,
+    unit_rows: bool,
+    origin: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``inertia (r,)``, ``counts (r, k)`` and ``sums (r, k, d)`` for ``starts (r, k, d)``."""
+    return blocked.inertia_and_sums_of_each(x, starts, sample_weight, unit_rows, origin)
+
+
+@in_full_precision
 def segment_sums(
     x: Tensor, labels: Tensor, k: int, sample_weight: Tensor | None, unit_rows: bool
 ) -> tuple[Tensor, Tensor]:
@@ -68,8 +61,14 @@ def segment_sums(
     return blocked.segment_sums(x, labels, k, sample_weight, unit_rows)
 
 
-@_in_full_precision
+@in_full_precision
 def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
     """Return squared distances ``(n, k)``."""
     out: Tensor = _backend().distances(x, centroids, unit_rows)
     return out
+
+
+@in_full_precision
+def sides(x: Tensor, labels: Tensor, pairs: Tensor, unit_rows: bool, origin: Tensor) -> Tensor:
+    """Return which of its cluster's two centroids ``pairs (k, 2, d)`` is nearer each row, 0 or 1."""
+    return blocked.sides(x, labels, pairs, unit_rows, origin)

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from threading import Lock
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -48,6 +53,21 @@ def full_float32(device: torch.device) -> Iterator[None]:
             borrowed.n_inside -= 1
             if borrowed.n_inside == 0:
                 put(borrowed.asked)
+
+
+def in_full_precision(kernel: Callable[P, T]) -> Callable[P, T]:
+    """Run ``kernel`` without autocast, gradients or fast products, on the device of its tensors."""
+
+    @wraps(kernel)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        device = next(a.device for a in args if isinstance(a, Tensor))
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            if torch.compiler.is_compiling():  # a switch cannot be traced
+                return kernel(*args, **kwargs)
+            with full_float32(device):
+                return kernel(*args, **kwargs)
+
+    return run
 
 
 def _switch(device: torch.device) -> tuple[Callable[[], str], Callable[[str], None], str]:

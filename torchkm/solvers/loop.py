@@ -6,7 +6,7 @@ Lloyd is the case of one batch that holds every row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
+from torchkm.functional.assignment import exactly, nearest
 from torchkm.functional.geometry import sq_movements
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.functional.stats import one_read
 from torchkm.kernels import sum_dtype
-from torchkm.solvers.outcome import PassRecord, Status
+from torchkm.solvers.outcome import Callback, PassRecord, Status
 from torchkm.solvers.rules import UpdateRule
 from torchkm.solvers.update import CentroidState, Step, reseed_and_update, update
-
-Callback = Callable[[PassRecord], object]
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,33 @@ class Fit:
 
     Attributes:
         centroids: ``(k, d)``.
-        assignment: of all rows to these centroids where the last pass gave it, else None.
+        labels: of all rows, to these centroids.
+        inertia: of all rows, about these centroids.
         status: why it stopped.
         history: a record of each pass.
+        precision: the dtype that most rows were scored in.
     """
 
     centroids: Tensor
-    assignment: Assignment | None
+    labels: Tensor
+    inertia: float
     status: Status
     history: tuple[PassRecord, ...]
+    precision: str
+
+
+def assigned(
+    problem: Problem,
+    centroids: Tensor,
+    status: Status,
+    history: Iterable[PassRecord],
+    found: Assignment | None = None,
+) -> Fit:
+    """Return a fit that ends at ``centroids (k, d)``, after a look at all rows if none was ``found``."""
+    labels, sq_distances = exactly(problem, centroids, found or nearest(problem, centroids))
+    inertia = ClusterStats.weighed(sq_distances, problem.sample_weight).item()
+    precision = str(centroids.dtype).removeprefix("torch.")
+    return Fit(centroids, labels, inertia, status, tuple(history), precision)
 
 
 def run(
@@ -79,15 +96,15 @@ def run(
     while True:
         batches = shuffled_batches(n, batch_size, generator) if rule.streaming else [None]
         one = _one_pass(problem, state, rule, batches, labels)
-        record = PassRecord(len(history) + 1, *one.figures)
+        record = PassRecord(len(history) + 1, *one.figures, n, n)
         history.append(record)
         status = _status(record, stopping)
         if status is Status.LABELS_UNCHANGED and one.whole is not None:
             # The same labels a pass ago gave these very centroids.
-            return Fit(state.centroids, one.whole, status, tuple(history))
+            return assigned(problem, state.centroids, status, history, one.whole)
         state, labels = one.state, one.labels
         if status is not None:
-            return Fit(state.centroids, None, status, tuple(history))
+            return assigned(problem, state.centroids, status, history)
 
 
 def shuffled_batches(n: int, batch_size: int, generator: torch.Generator) -> Iterable[Tensor]:

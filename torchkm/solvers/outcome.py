@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
@@ -44,10 +45,12 @@ class PassRecord(NamedTuple):
     Attributes:
         n_iter: number of the pass, from 1.
         inertia: weighted sum of squared distances to the centroids that the rows were given to
-            (under Lloyd: those before the pass's update).
+            (those before the pass's update), over the rows that took part.
         shift: squared distance that the centroids moved in the pass, summed.
         n_changed: rows whose label differs from the pass before.
         n_reseeded: empty clusters that were given a far row.
+        n_rows: rows that took part; the progressive solver begins with some of them.
+        n_scored: rows among them that were scored; the others could not have changed.
     """
 
     n_iter: int
@@ -55,6 +58,11 @@ class PassRecord(NamedTuple):
     shift: float
     n_changed: int
     n_reseeded: int
+    n_rows: int
+    n_scored: int
+
+
+Callback = Callable[[PassRecord], object]
 
 
 class EmptyClusterWarning(UserWarning):

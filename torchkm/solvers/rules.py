@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -186,8 +187,8 @@ RULES: dict[str, UpdateRule] = {
 }
 
 
-def as_rule(solver: str | UpdateRule) -> UpdateRule:
-    """Return the rule of a name, or the rule itself.
+def as_rule(solver: str | UpdateRule, also: Iterable[str] = ()) -> UpdateRule:
+    """Return the rule of a name, or the rule itself; names ``also`` known are no rules.
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
@@ -198,4 +199,4 @@ def as_rule(solver: str | UpdateRule) -> UpdateRule:
     """
     if isinstance(solver, UpdateRule) and not isinstance(solver, type):
         return solver
-    return RULES[check_known("solver", solver, RULES)]
+    return RULES[check_known("solver", solver, [*RULES, *also])]

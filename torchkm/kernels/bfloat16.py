@@ -1,0 +1,59 @@
+"""Whether bfloat16 pays on this machine, and what its rounding can do to a score."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+# Rounding to nearest is off by at most this share of a number (8 bits of digits).
+UNIT = 2.0**-8
+
+# Products are added up in float32. A sum of D of them is off by at most this, times D and the
+# product of the norms; twice the unit, because the instructions may round each pair twice.
+SUM_UNIT = 2.0**-23
+
+# Vectors whose norms lie between have products far from what bfloat16 flushes to zero.
+SMALLEST_NORM, LARGEST_NORM = 1e-12, 1e12
+
+
+@cache
+def pays() -> bool:
+    """Return whether this CPU multiplies bfloat16 in instructions of its own, and adds in float32.
+
+    Asked of the machine: of the flags of its instructions, and of a product whose sum would be
+    another in fewer digits.
+    """
+    return _has_instructions() and adds_in_float32()
+
+
+@cache
+def adds_in_float32() -> bool:
+    """Return whether a product of bfloat16 matrices keeps the digits of float32 as it adds up."""
+    size = 2048
+    rows = torch.ones(64, size, dtype=torch.bfloat16)
+    rows[:, 0], rows[:, -1] = 256.0, -256.0  # in bfloat16 256 + 1 is 256
+    product = rows @ torch.ones(64, size, dtype=torch.bfloat16).T
+    nearest = torch.tensor(float(size - 2)).bfloat16()
+    return bool((product == nearest).all())
+
+
+def _has_instructions() -> bool:
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
+        return False
+    asks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, ask, lambda: False)() for ask in asks)
+
+
+def above(numbers: Tensor) -> Tensor:
+    """Round non-negative ``numbers`` to bfloat16, upwards."""
+    return (numbers * (1 + 2 * UNIT)).to(torch.bfloat16)
+
+
+def digits(numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Split float32 ``numbers`` into three of bfloat16 whose sum they are, to 24 bits."""
+    first = numbers.to(torch.bfloat16)
+    rest = numbers - first
+    second = rest.to(torch.bfloat16)
+    return first, second, (rest - second).to(torch.bfloat16)

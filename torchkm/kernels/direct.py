@@ -1,0 +1,90 @@
+"""Scores in the dtype that rows are computed in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchkm.kernels.layout import rows_per_block
+from torchkm.kernels.rows import OrderedRows, Places, length, parts, take_out
+
+
+class Scored(NamedTuple):
+    """Rows against all centroids.
+
+    Attributes:
+        labels: nearest centroid, ``(b,)``.
+        sq_distances: to it, ``(b,)``, never below the true ones.
+        leads: by how much half the squared distance to any other is larger, ``(b,)``: proven, so
+            below zero where rounding may decide.
+    """
+
+    labels: Tensor
+    sq_distances: Tensor
+    leads: Tensor
+
+
+class DirectScorer:
+    """Scores rows against centroids in float32, or float64 for float64 rows."""
+
+    def __init__(self, rows: OrderedRows, k: int) -> None:
+        self._rows = rows
+        self.precision = str(rows.origin.dtype).removeprefix("torch.")
+        self.norms = rows.origin.new_empty(len(rows))  # (n,)
+        self.n_scored = 0
+        self._buffer = rows.buffer(rows_per_block(rows.x, k))
+        self._scores = rows.origin.new_empty(len(self._buffer), k)
+
+    @property
+    def n_rescored(self) -> int:
+        """How many rows were scored a second time: none."""
+        return 0
+
+    def admit(self, places: slice) -> None:
+        """Measure rows that come in."""
+        for part in parts(places, len(self._buffer)):
+            rows = self._rows.shifted(part, self._buffer)
+            self.norms[part] = torch.linalg.vector_norm(rows, dim=1)
+
+    def aim(self, centred: Tensor) -> None:
+        """Take the centroids ``(k, d)``, shifted, that rows are to be scored against."""
+        self._centred = centred
+        norms = torch.linalg.vector_norm(centred, dim=1)  # (k,)
+        self._half_norms = norms.square() / 2
+        digit = 2 * (centred.shape[1] + 4) * torch.finfo(centred.dtype).eps
+        self._rounding = digit * norms.max(), digit * self._half_norms.max()
+
+    def guess(self, places: slice) -> Tensor:
+        """Return labels ``(b,)`` for rows that have none yet: here any will do."""
+        return torch.zeros(length(places), dtype=torch.int64, device=self.norms.device)
+
+    def score(self, places: Places, labels: Tensor) -> Scored:
+        """Score the rows of ``places``; what ``labels (b,)`` they last had does not matter here."""
+        scored = Scored(
+            torch.empty_like(labels),
+            self.norms.new_empty(len(labels)),
+            self.norms.new_empty(len(labels)),
+        )
+        start = 0
+        for part in parts(places, len(self._buffer)):
+            at = slice(start, start + length(part))
+            self._block(part, Scored(*(column[at] for column in scored)))
+            start = at.stop
+        self.n_scored += len(labels)
+        return scored
+
+    def _block(self, places: Places, into: Scored) -> None:
+        rows = self._rows.shifted(places, self._buffer)
+        scores = self._scores[: len(rows)]
+        torch.addmm(self._half_norms, rows, self._centred.T, alpha=-1, out=scores)
+        labels, best, leads = into
+        torch.min(scores, dim=1, out=(best, labels))  # (b, k) -> (b,)
+        take_out(scores, labels, torch.inf)
+        torch.amin(scores, dim=1, out=leads)
+        per_norm, at_least = self._rounding
+        norms = self.norms[places]
+        rounding = norms * per_norm + at_least
+        leads.sub_(best).sub_(rounding)
+        best.mul_(2).add_(norms.square()).add_(rounding).clamp_(min=0)

@@ -1,0 +1,101 @@
+"""Rows in the order in which they are admitted, fetched block by block as a kernel wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchkm.kernels.layout import unit
+
+# Positions of rows in their order: a run of them, or any.
+Places = slice | Tensor
+
+
+@dataclass(frozen=True)
+class OrderedRows:
+    """Rows of ``x (n, d)`` at the places of ``order (n,)``; None is the order they lie in.
+
+    Attributes:
+        x: ``(n, d)``.
+        order: which row stands at each place, or None.
+        origin: ``(d,)``, what rows are shifted by, in the dtype to compute in.
+        unit_rows: whether rows are scaled to unit length.
+    """
+
+    x: Tensor
+    order: Tensor | None
+    origin: Tensor
+    unit_rows: bool
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self.x)
+
+    def buffer(self, size: int) -> Tensor:
+        """Return room for ``size`` shifted rows."""
+        return self.origin.new_empty(min(size, len(self.x)), self.x.shape[1])
+
+    def shifted(self, places: Places, buffer: Tensor) -> Tensor:
+        """Return the rows ``(b, d)`` less the origin, in ``buffer``."""
+        return self._fetch(places, buffer).sub_(self.origin)
+
+    def plain(self, places: Places, buffer: Tensor, out: Tensor) -> Tensor:
+        """Return the rows ``(b, d)`` unshifted, by way of ``buffer`` in the dtype of ``out``."""
+        rows = self._fetch(places, buffer)
+        return out[: len(rows)].copy_(rows)
+
+    def index(self, places: Places) -> Places:
+        """Return where in ``x`` the rows of ``places`` lie."""
+        return places if self.order is None else self.order[places]
+
+    def _fetch(self, places: Places, buffer: Tensor) -> Tensor:
+        index = self.index(places)
+        if isinstance(index, slice):
+            rows = self.x[index]
+            out = buffer[: len(rows)].copy_(rows)
+        elif self.x.dtype == buffer.dtype:
+            out = torch.index_select(self.x, 0, index, out=buffer[: len(index)])
+        else:
+            out = buffer[: len(index)].copy_(self.x.index_select(0, index))
+        return out.copy_(unit(out)) if self.unit_rows else out
+
+
+def length(places: Places) -> int:
+    """Return how many places there are."""
+    return places.stop - places.start if isinstance(places, slice) else len(places)
+
+
+def parts(places: Any, size: int) -> Iterator[Any]:
+    """Cut ``places`` into runs of at most ``size``."""
+    for start in range(0, length(places), size):
+        stop = min(start + size, length(places))
+        if isinstance(places, slice):
+            yield slice(places.start + start, places.start + stop)
+        else:
+            yield places[start:stop]
+
+
+def split_at(places: Places, place: int) -> tuple[Places, Places]:
+    """Cut ``places``, which rise, into those below ``place`` and the rest."""
+    if isinstance(places, slice):
+        cut = min(max(place, places.start), places.stop)
+        return slice(places.start, cut), slice(cut, places.stop)
+    cut = int(torch.searchsorted(places, place))
+    return places[:cut], places[cut:]
+
+
+def take_out(scores: Tensor, labels: Tensor, instead: float) -> Tensor:
+    """Return the score of each row's label ``(b,)`` and put ``instead`` in its place.
+
+    On the flat ``scores (b, k)``: along a dimension, torch would walk through all of them.
+    """
+    b, k = scores.shape
+    at = labels + torch.arange(0, b * k, k, device=labels.device)  # (b,)
+    flat = scores.view(-1)
+    own = flat.index_select(0, at)
+    flat.index_fill_(0, at, instead)
+    return own

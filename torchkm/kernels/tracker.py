@@ -1,0 +1,240 @@
+"""Labels that follow centroids on the move, and sums that follow the labels.
+
+A row is scored against all centroids once. From then on it keeps its label unscored for as long
+as its lead lasts: its own centroid may come no further away, and no other come nearer, than the
+difference of the two distances (Hamerly 2010, doi:10.1137/1.9781611972801.12). Sums change by the
+rows whose label does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from torchkm.kernels import bfloat16
+from torchkm.kernels.certified import CertifiedScorer
+from torchkm.kernels.direct import DirectScorer, Scored
+from torchkm.kernels.layout import rows_per_part, sum_dtype
+from torchkm.kernels.precision import in_full_precision
+from torchkm.kernels.rows import OrderedRows, Places, length, parts
+
+# Gathering rows costs about what scoring them does: where more than this share has to be scored,
+# all are.
+_DENSE_SHARE = 0.7
+
+
+PRECISIONS = ("auto", "bfloat16", "float32")
+
+# Numbers of centroids from which products are worth rounding for.
+_MANY = 2**11
+
+
+class Scorer(Protocol):
+    """What finds the nearest centroid of a row and proves its lead."""
+
+    precision: str
+    norms: Tensor
+
+    @property
+    def n_rescored(self) -> int:
+        """How many rows needed a second look so far."""
+
+    def admit(self, places: slice) -> None:
+        """Measure rows that come in."""
+
+    def aim(self, centred: Tensor) -> None:
+        """Take the centroids to score against."""
+
+    def guess(self, places: slice) -> Tensor:
+        """Return labels for rows that have none yet."""
+
+    def score(self, places: Places, labels: Tensor) -> Scored:
+        """Score the rows of ``places`` whose last labels are given."""
+
+
+def _scorer(rows: OrderedRows, k: int, precision: str) -> Scorer:
+    d, on_cpu = rows.x.shape[1], rows.x.device.type == "cpu"
+    able = rows.origin.dtype == torch.float32 and on_cpu
+    pays = precision == "auto" and k * d >= _MANY and able and bfloat16.pays()
+    if precision == "bfloat16" or pays:
+        return CertifiedScorer(rows, k)
+    return DirectScorer(rows, k)
+
+
+class Followed(NamedTuple):
+    """What one pass did.
+
+    Attributes:
+        n_changed: rows whose label changed, new rows among them.
+        n_scored: rows that were scored; the others kept their label unseen.
+        n_rescored: rows among them that bfloat16 could not decide.
+        n_empty: clusters that hold no weight.
+    """
+
+    n_changed: int
+    n_scored: int
+    n_rescored: int
+    n_empty: int
+
+
+class Tracker:
+    """Rows that come in, in order, and follow their nearest centroid.
+
+    Attributes:
+        counts: summed weight of each cluster, ``(k,)``.
+        sums: weighted sum of its rows, ``(k, d)``.
+        sq_norms: weighted sum of squared distances of rows from the origin.
+    """
+
+    def __init__(
+        self, rows: OrderedRows, sample_weight: Tensor | None, k: int, precision: str = "auto"
+    ) -> None:
+        n, d = rows.x.shape
+        device, dtype = rows.x.device, sum_dtype(rows.x.device)
+        self._rows, self._weight, self._k = rows, sample_weight, k
+        self._scorer = _scorer(rows, k, precision)
+        self._labels = torch.zeros(n, dtype=torch.int64, device=device)
+        self._slack = rows.origin.new_empty(n)  # (n,) by how far centroids may still move
+        self._at: Tensor | None = None  # (k, d) the centroids that the labels belong to
+        self._n_rows = self._n_labelled = 0
+        self._part = rows.buffer(rows_per_part(device))
+        self._sum_part = self._part.to(dtype)
+        self.counts = torch.zeros(k, dtype=dtype, device=device)
+        self.sums = torch.zeros(k, d, dtype=dtype, device=device)
+        self.sq_norms = torch.zeros((), dtype=dtype, device=device)
+
+    @property
+    def precision(self) -> str:
+        """The dtype that most rows are scored in."""
+        return self._scorer.precision
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the rows so far, by place."""
+        return self._labels[: self._n_labelled]
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows have come in."""
+        return self._n_rows
+
+    @property
+    def weight(self) -> float:
+        """Summed weight of the rows that have a label."""
+        return float(self.counts.sum())
+
+    @property
+    def variance(self) -> float:
+        """Mean variance of a feature over the rows that have a label."""
+        mean = self.sums.sum(0) / self.weight - self._rows.origin  # (d,)
+        return float(self.sq_norms / self.weight - mean.square().sum()) / len(mean)
+
+    def admit(self, n_rows: int) -> Tensor:
+        """Let rows in until there are ``n_rows``; return the norms of the new ones."""
+        new = slice(self._n_rows, n_rows)
+        self._scorer.admit(new)
+        norms = self._scorer.norms[new]
+        squares = norms.to(self.counts.dtype).square()
+        self.sq_norms += squares.sum() if self._weight is None else squares @ self._weights(new)
+        self._n_rows = n_rows
+        return norms
+
+    @in_full_precision
+    def follow(self, centroids: Tensor) -> Followed:
+        """Bring labels, counts and sums up to ``centroids (k, d)``."""
+        centred = centroids.to(self._rows.origin.dtype) - self._rows.origin
+        self._scorer.aim(centred)
+        before, new = self._scorer.n_rescored, slice(self._n_labelled, self._n_rows)
+        self._drift(centred)
+        if length(new):
+            self._labels[new] = self._scorer.guess(new)
+        self._slack[new] = -torch.inf
+        self._n_labelled = self._n_rows
+        places = self._active()
+        n_changed = self._score(places, new.start)
+        self._move(new, self._labels[new], 1)
+        n_rescored = self._scorer.n_rescored - before
+        n_empty = int((self.counts <= 0).sum())
+        return Followed(n_changed + length(new), length(places), n_rescored, n_empty)
+
+    @in_full_precision
+    def losses(self, centroids: Tensor) -> Tensor:
+        """Return by how much the inertia would rise without each of ``centroids``, ``(k,)``.
+
+        Its rows would go to the second nearest. For the centroids that were followed last.
+        """
+        places = slice(0, self._n_labelled)
+        self._scorer.aim(centroids.to(self._rows.origin.dtype) - self._rows.origin)
+        leads = self._scorer.score(places, self.labels.clone()).leads.to(self.counts.dtype)
+        leads = leads.clamp_(min=0).mul_(2)
+        if self._weight is not None:
+            leads *= self._weights(places)
+        return torch.zeros_like(self.counts).index_add_(0, self.labels, leads)
+
+    def inertia(self, centroids: Tensor) -> Tensor:
+        """Return the inertia ``()`` of the labels about ``centroids (k, d)``."""
+        origin = self._rows.origin.to(self.sums.dtype)
+        centred = centroids.to(self.sums.dtype) - origin
+        sums = self.sums - self.counts.unsqueeze(1) * origin
+        return self.sq_norms - 2 * (centred * sums).sum() + self.counts @ centred.square().sum(1)
+
+    def by_row(self, by_place: Tensor) -> Tensor:
+        """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""
+        out = by_place.new_zeros(len(self._rows))
+        out[self._rows.index(slice(0, len(by_place)))] = by_place
+        return out
+
+    def _drift(self, centred: Tensor) -> None:
+        """Take what the centroids moved off the slack of the rows that have a label."""
+        if self._at is not None:
+            moved = torch.linalg.vector_norm(centred - self._at, dim=1)  # (k,)
+            moved *= 1 + centred.shape[1] * torch.finfo(moved.dtype).eps
+            others = torch.full_like(moved, moved.max())
+            others[moved.argmax()] = moved.topk(min(2, len(moved))).values[-1]
+            self._slack[: self._n_labelled] -= (moved + others)[self.labels]
+        self._at = centred
+
+    def _active(self) -> Places:
+        """Return the places of the rows that have to be scored."""
+        places = torch.nonzero(self._slack[: self._n_labelled] <= 0).squeeze(1)
+        return slice(0, self._n_labelled) if self._is_dense(places) else places
+
+    def _is_dense(self, places: Tensor) -> bool:
+        return len(places) > _DENSE_SHARE * self._n_labelled
+
+    def _score(self, places: Places, first_new: int) -> int:
+        """Score rows, move the sums of those that change, return how many of the old ones did."""
+        old = self._labels[places].clone()
+        labels, sq_distances, leads = self._scorer.score(places, old)
+        norms = self._scorer.norms[places]
+        sq_distances += 4 * torch.finfo(norms.dtype).eps * norms.square()
+        leads = leads.clamp_(min=0).mul_(2)
+        # The difference of the two distances, without subtracting one from the other.
+        distances = sq_distances.sqrt()
+        self._slack[places] = leads / (sq_distances.add_(leads).sqrt_() + distances)
+        self._labels[places] = labels
+        changed = torch.nonzero(labels != old).squeeze(1)  # (m,)
+        where = changed + places.start if isinstance(places, slice) else places[changed]
+        n_old = int(torch.searchsorted(where, first_new))
+        where, changed = where[:n_old], changed[:n_old]
+        self._move(where, old[changed], -1)
+        self._move(where, labels[changed], 1)
+        return n_old
+
+    def _move(self, places: Places, labels: Tensor, sign: int) -> None:
+        """Add rows to the clusters of ``labels (b,)``, or take them away."""
+        if self._weight is None:
+            self.counts.add_(torch.bincount(labels, minlength=self._k), alpha=sign)
+        else:
+            self.counts.index_add_(0, labels, self._weights(places), alpha=sign)
+        into = parts(labels, len(self._part))
+        for part, label in zip(parts(places, len(self._part)), into, strict=True):
+            rows = self._rows.plain(part, self._part, self._sum_part)
+            if self._weight is not None:
+                rows.mul_(self._weights(part).unsqueeze(1))
+            self.sums.index_add_(0, label, rows, alpha=sign)
+
+    def _weights(self, places: Places) -> Tensor:
+        return self._weight[self._rows.index(places)].to(self.counts.dtype)

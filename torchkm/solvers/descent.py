@@ -1,0 +1,169 @@
+"""Passes that go downhill fast: labels that are followed, and steps that are extrapolated.
+
+A pass costs what changes. Steps are Nesterov's (1983): each goes on in the direction of the last,
+further the longer that went well, and begins anew when the inertia rises (O'Donoghue and Candès
+2015, doi:10.1007/s10208-013-9150-3). Where they come to rest, Lloyd's passes rest too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import torch
+from torch import Tensor
+
+from torchkm import kernels
+from torchkm.functional import Assignment, ClusterStats
+from torchkm.functional.assignment import check_norms, sq_distances_to
+from torchkm.functional.geometry import centroids_on, sq_movements
+from torchkm.functional.problem import Problem
+from torchkm.functional.reseeding import farthest_rows
+from torchkm.solvers.outcome import Callback, PassRecord
+from torchkm.solvers.rules import Lloyd
+from torchkm.solvers.update import CentroidState, reseed_and_update, update
+
+# How far a step may be extrapolated. At 1 it would never come to rest.
+_MOST_MOMENTUM = 0.9
+
+# The inertia from sums loses its digits where it is this much smaller than that about the origin.
+_CANCELLED = 0.05
+
+_LLOYD = Lloyd()
+
+
+@dataclass
+class Momentum:
+    """Extrapolates steps.
+
+    Attributes:
+        means: where the last step led, ``(k, d)``, or None.
+        inertia: of the last pass.
+        n_steps: made since the last start.
+    """
+
+    means: Tensor | None = None
+    inertia: float = float("inf")
+    n_steps: int = 0
+
+    def ahead(self, means: Tensor, inertia: float) -> Tensor:
+        """Return where to look next, given the ``means (k, d)`` that a pass led to."""
+        last, self.means = self.means, means
+        uphill, self.inertia = inertia > self.inertia, inertia
+        self.n_steps = 0 if uphill else self.n_steps + 1
+        if last is None or uphill:
+            return means
+        share = min(_MOST_MOMENTUM, (self.n_steps - 1) / (self.n_steps + 2))
+        return torch.lerp(last, means, 1 + share)
+
+
+class Descent:
+    """Centroids on their way down, over a growing number of the rows in a given order.
+
+    Attributes:
+        problem: all the rows.
+        centroids: ``(k, d)``, where the next pass looks.
+        means: of the clusters of the last pass, ``(k, d)``.
+        noise: squared distance by which they may miss the means of all rows, summed over all, as
+            their standard errors tell.
+        tracker: the rows so far and their labels.
+        history: a record of each pass.
+        stopped: whether the callback said to stop.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        order: Tensor | None,
+        centroids: Tensor,
+        precision: str,
+        callback: Callback | None,
+    ) -> None:
+        self.problem, self.centroids, self.means = problem, centroids, centroids
+        self.noise = float("inf")
+        self.history: list[PassRecord] = []
+        self.stopped = False
+        self.tracker = kernels.Tracker(
+            kernels.OrderedRows(problem.x, order, problem.origin, problem.unit_rows),
+            problem.sample_weight,
+            len(centroids),
+            precision,
+        )
+        self._order, self._callback, self._momentum = order, callback, Momentum()
+
+    def admit(self, n_rows: int) -> None:
+        """Let rows in until there are ``n_rows``.
+
+        Raises:
+            ValueError: rows that are not finite, or too large to square.
+        """
+        check_norms(self.problem, self.tracker.admit(n_rows).square())
+        self._momentum.inertia = float("inf")  # of fewer rows: no measure of what follows
+
+    def restart(self, centroids: Tensor) -> None:
+        """Go on from other ``centroids (k, d)``, without momentum."""
+        self.centroids, self._momentum = centroids, Momentum()
+
+    def step(self) -> PassRecord:
+        """Make one pass, look ahead and return its record."""
+        start, tracker, metric = self.centroids, self.tracker, self.problem.metric
+        followed = tracker.follow(start)
+        stats = ClusterStats(tracker.counts, tracker.sums, tracker.inertia(start))
+        state = CentroidState(start, torch.zeros_like(stats.counts))
+        step, n_reseeded = update(stats, state, _LLOYD, metric), 0
+        self.means = step.state.centroids
+        if followed.n_empty:
+            farthest = farthest_rows(*self._measured(start), followed.n_empty)
+            after, n_reseeded = reseed_and_update(
+                stats, state, _LLOYD, metric, step.empty, farthest
+            )
+            self.means = after.centroids
+            self._momentum = Momentum()
+        shift = sq_movements(start, self.means, self.problem.origin).sum(dtype=stats.counts.dtype)
+        spread = torch.where(stats.counts > 0, 1 / stats.counts, 0).sum()
+        inertia, moved, spread = torch.stack([stats.inertia, shift, spread]).tolist()
+        self.noise = inertia / tracker.n_rows * spread
+        self.centroids = self._momentum.ahead(self.means, inertia)
+        if self.problem.unit_rows:
+            self.centroids = centroids_on(metric, self.centroids, self.means)
+        number, counted = len(self.history) + 1, (tracker.n_rows, followed.n_scored)
+        record = PassRecord(
+            number, max(inertia, 0.0), moved, followed.n_changed, n_reseeded, *counted
+        )
+        self.history.append(record)
+        self.stopped = self._callback is not None and bool(self._callback(record))
+        return record
+
+    def settle(self, shift: float, max_passes: int) -> None:
+        """Make passes until the means move by no more than ``shift``."""
+        for _ in range(max_passes):
+            if self.step().shift <= shift or self.stopped:
+                return
+
+    def follow_means(self) -> float:
+        """Bring the labels up to the means, without a step; return the inertia about them."""
+        self.tracker.follow(self.means)
+        return self.tracker.inertia(self.means).item()
+
+    def labels(self) -> Tensor:
+        """Return the labels ``(n,)`` of the last pass, by row."""
+        return self.tracker.by_row(self.tracker.labels)
+
+    def inertia(self, centroids: Tensor) -> float:
+        """Return the inertia of all rows about ``centroids (k, d)``, to all its digits."""
+        inertia = self.tracker.inertia(centroids)
+        if bool(inertia > _CANCELLED * self.tracker.sq_norms):
+            return inertia.item()
+        sq_distances = sq_distances_to(self.problem, centroids, self.labels())
+        return ClusterStats.weighed(sq_distances, self.problem.sample_weight).item()
+
+    def some_rows(self, n_rows: int) -> tuple[Problem, Tensor]:
+        """Return the first rows that came in, at most ``n_rows``, and their labels."""
+        n_rows = min(n_rows, self.tracker.n_rows)
+        if n_rows == len(self.problem.x):
+            return self.problem, self.labels()
+        first = None if self._order is None else self._order[:n_rows]
+        return self.problem.take(first), self.tracker.labels[:n_rows]
+
+    def _measured(self, centroids: Tensor) -> tuple[Problem, Tensor, Assignment]:
+        rows, labels = self.some_rows(self.tracker.n_rows)
+        found = Assignment(labels, sq_distances_to(rows, centroids, labels))
+        return rows, centroids, found

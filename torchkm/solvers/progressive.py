@@ -1,0 +1,137 @@
+"""The progressive solver: a descent on a growing part of the shuffled rows, until it is all rows.
+
+At first a few thousand rows say as well as all where the centroids should go (Newling and Fleuret
+2016, arXiv:1602.02934). They have said what they can once a pass moves the centroids no more than
+the choice of the rows may; then their number doubles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from torchkm import kernels
+from torchkm.functional.arrays import check_finite
+from torchkm.functional.plusplus import plusplus_rows
+from torchkm.functional.problem import Problem, rows_as_centroids
+from torchkm.functional.seeding import Init, seeds
+from torchkm.solvers.descent import Descent
+from torchkm.solvers.loop import Fit, assigned
+from torchkm.solvers.outcome import Callback, PassRecord, Status
+from torchkm.solvers.restarts import race
+from torchkm.solvers.swaps import search
+
+# The last step may take in so many times the rows, where another would leave a remainder.
+_LAST_GROWTH = 2.6
+
+# Up to so many centroids a round of swaps comes early, while the rows are few. With more of them
+# one place to rest is about as good as another.
+_FEW = 100
+
+# Inits that look at no more rows than the first part has.
+_ON_PART = ("k-means++", "random")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far to go.
+
+    Attributes:
+        tol: the means have settled when they move, in squares summed over all, by no more than
+            this times the mean variance of a feature.
+        max_iter: passes over all rows at most, in each descent.
+        refine: rounds of swaps at most, once they have settled.
+        callback: called after each pass; a true answer stops.
+    """
+
+    tol: float
+    max_iter: int
+    refine: int
+    callback: Callback | None
+
+
+def progress(
+    problem: Problem,
+    k: int,
+    init: Init,
+    n_init: int,
+    precision: str,
+    effort: Effort,
+    generator: torch.Generator,
+) -> Fit:
+    """Seed, descend on ever more of the rows, and on all of them until nothing moves."""
+    sizes, order = _growth(problem, plusplus_rows(k), generator)
+    on_part = isinstance(init, str) and init in _ON_PART
+    first = problem if order is None else problem.take(order[: sizes[0]])
+    check_finite(first.x if on_part else problem.x)
+    problem = replace(problem, origin=_mean(first))
+    first = replace(first, origin=problem.origin)
+    seeded = first if on_part else problem
+    starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
+    rungs = (problem if size == sizes[-1] else problem.take(order[:size]) for size in sizes)
+    centroids = starts[0] if n_init == 1 else race(rungs, starts)
+    descent = Descent(problem, order, centroids, precision, effort.callback)
+    for size in sizes[:-1]:
+        descent.admit(size)
+        while not descent.stopped and descent.step().shift > descent.noise:
+            pass
+        if k <= _FEW and size == sizes[min(2, len(sizes) - 2)] and not descent.stopped:
+            search(descent, 1, generator)
+        if descent.stopped:
+            return assigned(problem, descent.means, Status.CALLBACK, descent.history)
+    descent.admit(sizes[-1])
+    status = _settled(descent, effort)
+    if effort.refine and status is not Status.CALLBACK:
+        search(descent, effort.refine, generator)
+        status = _settled(descent, effort) if not descent.stopped else Status.CALLBACK
+    descent.follow_means()
+    return Fit(
+        descent.means,
+        descent.labels(),
+        descent.inertia(descent.means),
+        status,
+        tuple(descent.history),
+        descent.tracker.precision,
+    )
+
+
+def _growth(
+    problem: Problem, n_first: int, generator: torch.Generator
+) -> tuple[list[int], Tensor | None]:
+    """Return how many rows to look at in turn, and in which order ``(n,)`` they come in.
+
+    Those of each step stand as they lie in memory, so that reading them is. Rows without weight
+    come last.
+    """
+    n, sizes = len(problem.x), [n_first]
+    while sizes[-1] * _LAST_GROWTH < n:
+        sizes.append(2 * sizes[-1])
+    if n_first * 2 > n:
+        return [n], None
+    sizes.append(n)
+    order = torch.randperm(n, generator=generator, device=generator.device).to(problem.x.device)
+    if problem.sample_weight is not None:
+        order = order[torch.argsort(problem.sample_weight[order] == 0, stable=True)]
+    cuts = [0, *sizes]
+    parts = [order[a:b].sort().values for a, b in zip(cuts, cuts[1:], strict=False)]
+    return sizes, torch.cat(parts)
+
+
+def _mean(problem: Problem) -> Tensor:
+    rows = rows_as_centroids(problem)
+    return rows.mean(0, dtype=kernels.sum_dtype(rows.device)).to(rows.dtype)
+
+
+def _settled(descent: Descent, effort: Effort) -> Status:
+    """Make passes over all rows until the means have settled."""
+    for _ in range(effort.max_iter):
+        record = descent.step()
+        if record.shift == 0 and record.n_changed == 0 and record.n_reseeded == 0:
+            return Status.LABELS_UNCHANGED
+        if record.shift <= effort.tol * descent.tracker.variance:
+            return Status.TOLERANCE
+        if descent.stopped:
+            return Status.CALLBACK
+    return Status.MAX_ITER
