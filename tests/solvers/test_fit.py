@@ -12,7 +12,9 @@ from torchkm.solvers import RULES, Decay, EmptyClusterWarning, Status
 
 def same_start(x, init, tol=0.0, sample_weight=None):
     """Run both from ``init``; return ours and scikit-learn's."""
-    ours = torchkm.kmeans(x, len(init), init=init, tol=tol, sample_weight=sample_weight)
+    ours = torchkm.kmeans(
+        x, len(init), init=init, solver="lloyd", tol=tol, sample_weight=sample_weight
+    )
     theirs = KMeans(len(init), init=init.numpy(), n_init=1, algorithm="lloyd", tol=tol)
     weight = None if sample_weight is None else sample_weight.numpy()
     return ours, theirs.fit(x.numpy(), sample_weight=weight)
@@ -113,7 +115,7 @@ def test_equals_scikit_learn_on_mnist(mnist_rows, generator):
 
 def test_four_rows_by_hand():
     x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
-    result = torchkm.kmeans(x, 2, init=torch.tensor([[0.0], [1.0]]), tol=0)
+    result = torchkm.kmeans(x, 2, init=torch.tensor([[0.0], [1.0]]), solver="lloyd", tol=0)
     # pass 1: {0} {1 9 10}; pass 2 from (0, 20/3): {0 1} {9 10}; pass 3: the same labels
     assert result.labels.tolist() == [0, 0, 1, 1]
     assert result.centroids.tolist() == [[0.5], [9.5]]
@@ -246,10 +248,10 @@ def test_max_iter_is_said(blobs, generator):
 
 def test_n_init_keeps_the_best_of_its_runs(blobs):
     stream = torch.Generator().manual_seed(3)
-    single = [torchkm.kmeans(blobs, 9, init="random", generator=stream) for _ in range(4)]
-    best = torchkm.kmeans(
-        blobs, 9, init="random", n_init=4, generator=torch.Generator().manual_seed(3)
-    )
+    how = {"init": "random", "solver": "lloyd"}
+    single = [torchkm.kmeans(blobs, 9, generator=stream, **how) for _ in range(4)]
+    again = torch.Generator().manual_seed(3)
+    best = torchkm.kmeans(blobs, 9, n_init=4, generator=again, **how)
     assert len({r.inertia for r in single}) > 1
     assert best.inertia == min(r.inertia for r in single)
 
@@ -258,8 +260,8 @@ def test_n_init_keeps_the_best_of_its_runs(blobs):
 def test_every_dtype_is_its_numbers_in_float64(digits, dtype, generator):
     x = (16 * digits[0]).to(dtype)
     init = seed(x.double(), 10, generator=generator)
-    ours = torchkm.kmeans(x, 10, init=init.float())
-    want = torchkm.kmeans(x.double(), 10, init=init)
+    ours = torchkm.kmeans(x, 10, init=init.float(), solver="lloyd")
+    want = torchkm.kmeans(x.double(), 10, init=init, solver="lloyd")
     assert ours.centroids.dtype == torch.float32
     assert want.centroids.dtype == torch.float64
     assert torch.equal(ours.labels, want.labels)

@@ -76,12 +76,12 @@ def test_shift_of_a_streaming_pass_is_from_its_start_to_its_end(blobs):
     assert one.history[0].n_changed == 600
 
 
-def test_an_assignment_is_handed_over_only_where_it_fits_the_centroids(blobs):
-    done = fit(blobs, blobs[:6])
-    assert done.status is Status.LABELS_UNCHANGED
-    assert torch.equal(done.assignment.labels, assign(blobs, done.centroids).labels)
-    assert fit(blobs, blobs[:6], max_iter=2).assignment is None
-    assert fit(blobs, blobs[:6], "minibatch").assignment is None
+@pytest.mark.parametrize(("solver", "passes"), [("lloyd", 300), ("lloyd", 2), ("minibatch", 3)])
+def test_labels_and_inertia_belong_to_the_centroids(blobs, solver, passes):
+    done = fit(blobs, blobs[:6], solver, max_iter=passes)
+    found = assign(blobs, done.centroids)
+    assert torch.equal(done.labels, found.labels)
+    assert done.inertia == pytest.approx(found.sq_distances.double().sum().item())
 
 
 def groups(generator):

@@ -167,7 +167,9 @@ def read_of_each(problem: Problem, starts: Tensor) -> list[ClusterStats]:
     each = kernels.inertia_and_sums_of_each(
         problem.x, starts, problem.sample_weight, problem.unit_rows, problem.origin
     )
-    return [ClusterStats(counts, sums, inertia) for inertia, counts, sums in zip(*each, strict=True)]
+    return [
+        ClusterStats(counts, sums, inertia) for inertia, counts, sums in zip(*each, strict=True)
+    ]
 
 
 def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:

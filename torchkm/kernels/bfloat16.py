@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,8 @@ def adds_in_float32() -> bool:
 
 
 def _has_instructions() -> bool:
-    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
+    backend: Any = torch.backends.mkldnn
+    if not (backend.is_available() and backend.enabled):
         return False
     asks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, ask, lambda: False)() for ask in asks)

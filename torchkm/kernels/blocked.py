@@ -94,10 +94,8 @@ def segment_sums(
     return totals.finish()
 
 
-def sides(
-    x: Tensor, labels: Tensor, pairs: Tensor, unit_rows: bool, origin: Tensor
-) -> Tensor:
-    """Return which of its cluster's two centroids ``pairs (k, 2, d)`` is nearer each row, ``(n,)``."""
+def sides(x: Tensor, labels: Tensor, pairs: Tensor, unit_rows: bool, origin: Tensor) -> Tensor:
+    """Return which of the two centroids ``pairs (k, 2, d)`` of its label is nearer each row."""
     shift = origin.to(compute_dtype(x.dtype, pairs.dtype))
     first, second = (pairs - shift).unbind(1)  # (k, d)
     normals = second - first

@@ -3,8 +3,8 @@
 A row and a centroid enter one product with what is known of their rounding, in columns behind the
 numbers themselves:
 
-    row       x rounded   1 1 1                    -s in 3 digits   |x - x rounded|   |x|
-    centroid  c rounded   -|c|^2 / 2 in 3 digits   1 1 1            |c|               |c - c rounded|
+    row       x rounded  1 1 1                   -s in 3 digits  |x - x rounded|  |x|
+    centroid  c rounded  -|c|^2 / 2 in 3 digits  1 1 1           |c|              |c - c rounded|
 
 Up to the seventh of them they give how much nearer the centroid is than one of score ``s``: the
 score that the row last had, so that what competes comes out near zero, where bfloat16 is fine. By

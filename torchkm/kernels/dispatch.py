@@ -49,7 +49,7 @@ def inertia_and_sums_of_each(
     unit_rows: bool,
     origin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``inertia (r,)``, ``counts (r, k)`` and ``sums (r, k, d)`` for ``starts (r, k, d)``."""
+    """Return ``inertia (r,)``, ``counts (r, k)``, ``sums (r, k, d)`` for ``starts (r, k, d)``."""
     return blocked.inertia_and_sums_of_each(x, starts, sample_weight, unit_rows, origin)
 
 
@@ -70,5 +70,5 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
 
 @in_full_precision
 def sides(x: Tensor, labels: Tensor, pairs: Tensor, unit_rows: bool, origin: Tensor) -> Tensor:
-    """Return which of its cluster's two centroids ``pairs (k, 2, d)`` is nearer each row, 0 or 1."""
+    """Return which of the two centroids ``pairs (k, 2, d)`` of its label is nearer each row."""
     return blocked.sides(x, labels, pairs, unit_rows, origin)

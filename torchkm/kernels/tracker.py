@@ -137,7 +137,8 @@ class Tracker:
         self._scorer.admit(new)
         norms = self._scorer.norms[new]
         squares = norms.to(self.counts.dtype).square()
-        self.sq_norms += squares.sum() if self._weight is None else squares @ self._weights(new)
+        weights = self._weights(new)
+        self.sq_norms += squares.sum() if weights is None else squares @ weights
         self._n_rows = n_rows
         return norms
 
@@ -169,8 +170,9 @@ class Tracker:
         self._scorer.aim(centroids.to(self._rows.origin.dtype) - self._rows.origin)
         leads = self._scorer.score(places, self.labels.clone()).leads.to(self.counts.dtype)
         leads = leads.clamp_(min=0).mul_(2)
-        if self._weight is not None:
-            leads *= self._weights(places)
+        weights = self._weights(places)
+        if weights is not None:
+            leads *= weights
         return torch.zeros_like(self.counts).index_add_(0, self.labels, leads)
 
     def inertia(self, centroids: Tensor) -> Tensor:
@@ -225,16 +227,20 @@ class Tracker:
 
     def _move(self, places: Places, labels: Tensor, sign: int) -> None:
         """Add rows to the clusters of ``labels (b,)``, or take them away."""
-        if self._weight is None:
+        weights = self._weights(places)
+        if weights is None:
             self.counts.add_(torch.bincount(labels, minlength=self._k), alpha=sign)
         else:
-            self.counts.index_add_(0, labels, self._weights(places), alpha=sign)
+            self.counts.index_add_(0, labels, weights, alpha=sign)
         into = parts(labels, len(self._part))
         for part, label in zip(parts(places, len(self._part)), into, strict=True):
             rows = self._rows.plain(part, self._part, self._sum_part)
-            if self._weight is not None:
-                rows.mul_(self._weights(part).unsqueeze(1))
+            weights = self._weights(part)
+            if weights is not None:
+                rows.mul_(weights.unsqueeze(1))
             self.sums.index_add_(0, label, rows, alpha=sign)
 
-    def _weights(self, places: Places) -> Tensor:
+    def _weights(self, places: Places) -> Tensor | None:
+        if self._weight is None:
+            return None
         return self._weight[self._rows.index(places)].to(self.counts.dtype)

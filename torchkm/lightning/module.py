@@ -242,6 +242,7 @@ class KMeansModule(pl.LightningModule):
                 model.k,
                 init=model.init,
                 n_init=self.n_init,
+                solver="lloyd",
                 max_iter=_SEED_PASSES,
                 metric=model.metric,
                 generator=torch.Generator().manual_seed(self.seed),

@@ -8,6 +8,7 @@ further the longer that went well, and begins anew when the inertia rises (O'Don
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 

@@ -101,8 +101,8 @@ def kmeans(
         batch_size: rows to a batch, for the solvers that use them. Batches are made equal, so
             the last is no small remainder.
         max_iter: passes over all rows at most.
-        tol: the knob for how far to go: stop when the centroids move, in squares summed over all, by at most ``tol`` times
-            the mean variance of a feature. 0 waits until nothing changes.
+        tol: how far to go: stop when the centroids move, in squares summed over all, by at most
+            ``tol`` times the mean variance of a feature. 0 waits until nothing changes.
         sample_weight: ``(n,)``, non-negative; a row of weight 2 is that row twice.
         metric: ``"euclidean"``; or ``"cosine"``, spherical k-means: rows and centroids have
             unit length, inertia sums ``2 - 2 cos``.
@@ -129,7 +129,7 @@ def kmeans(
         >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
         >>> result = kmeans(x, k=2, init=torch.tensor([[0.0], [1.0]]))
         >>> result
-        KMeansResult(k=2, d=1, n=4, inertia=1, n_iter=3, status='labels_unchanged')
+        KMeansResult(k=2, d=1, n=4, inertia=1, n_iter=4, status='labels_unchanged')
         >>> result.centroids.T
         tensor([[0.5000, 9.5000]])
     """

@@ -68,7 +68,7 @@ def assigned(
     history: Iterable[PassRecord],
     found: Assignment | None = None,
 ) -> Fit:
-    """Return a fit that ends at ``centroids (k, d)``, after a look at all rows if none was ``found``."""
+    """Return a fit that ends at ``centroids (k, d)``; looks at all rows if none were ``found``."""
     labels, sq_distances = exactly(problem, centroids, found or nearest(problem, centroids))
     inertia = ClusterStats.weighed(sq_distances, problem.sample_weight).item()
     precision = str(centroids.dtype).removeprefix("torch.")

@@ -8,18 +8,20 @@ the choice of the rows may; then their number doubles.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.arrays import check_finite
+from torchkm.functional.assignment import check_norms
 from torchkm.functional.plusplus import plusplus_rows
 from torchkm.functional.problem import Problem, rows_as_centroids
 from torchkm.functional.seeding import Init, seeds
 from torchkm.solvers.descent import Descent
 from torchkm.solvers.loop import Fit, assigned
-from torchkm.solvers.outcome import Callback, PassRecord, Status
+from torchkm.solvers.outcome import Callback, Status
 from torchkm.solvers.restarts import race
 from torchkm.solvers.swaps import search
 
@@ -64,13 +66,17 @@ def progress(
     """Seed, descend on ever more of the rows, and on all of them until nothing moves."""
     sizes, order = _growth(problem, plusplus_rows(k), generator)
     on_part = isinstance(init, str) and init in _ON_PART
-    first = problem if order is None else problem.take(order[: sizes[0]])
-    check_finite(first.x if on_part else problem.x)
-    problem = replace(problem, origin=_mean(first))
+    first = problem.take(None if order is None else order[: sizes[0]])
+    if not on_part:
+        check_finite(problem.x)
+    rows = rows_as_centroids(first)  # (m, d)
+    check_norms(problem, torch.linalg.vector_norm(rows, dim=1).square())
+    mean = rows.mean(0, dtype=kernels.sum_dtype(rows.device)).to(rows.dtype)
+    problem = replace(problem, origin=mean)
     first = replace(first, origin=problem.origin)
     seeded = first if on_part else problem
     starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
-    rungs = (problem if size == sizes[-1] else problem.take(order[:size]) for size in sizes)
+    rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
     centroids = starts[0] if n_init == 1 else race(rungs, starts)
     descent = Descent(problem, order, centroids, precision, effort.callback)
     for size in sizes[:-1]:
@@ -115,13 +121,8 @@ def _growth(
     if problem.sample_weight is not None:
         order = order[torch.argsort(problem.sample_weight[order] == 0, stable=True)]
     cuts = [0, *sizes]
-    parts = [order[a:b].sort().values for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [order[a:b].sort().values for a, b in pairwise(cuts)]
     return sizes, torch.cat(parts)
-
-
-def _mean(problem: Problem) -> Tensor:
-    rows = rows_as_centroids(problem)
-    return rows.mean(0, dtype=kernels.sum_dtype(rows.device)).to(rows.dtype)
 
 
 def _settled(descent: Descent, effort: Effort) -> Status:
