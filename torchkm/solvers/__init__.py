@@ -1,7 +1,8 @@
 """WHEN centroids move: the update rules, the one loop, stopping and restarts.
 
 Every rule is an answer to two questions (how much of the past to keep, how far to move), so
-there is one update and one loop. No assignment arithmetic and no device trick may live here.
+there is one update. The default arranges Lloyd's rule anew: few rows first, momentum, swaps. No
+assignment arithmetic and no device trick may live here.
 """
 
 from torchkm.solvers.fit import KMeansResult, kmeans

@@ -1,0 +1,189 @@
+"""The k-means that experiments/benchmark.py times: one fit of one of them, in a process of its own.
+
+    python experiments/contenders.py torchkm rows.npy 256 0 2
+
+prints a line of JSON. Every contender first fits a few rows, untimed, so that loading libraries and
+starting threads counts for none. The inertia is taken here, for all alike, in float64.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Fit = Callable[[Any, int, int], Any]
+
+_WARM_ROWS, _BLOCK = 2000, 4096
+
+# Where on its way, as shares of its passes, torchkm is stopped to see how far it has come.
+_STOPS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+
+
+class Contender(NamedTuple):
+    """One to be timed.
+
+    Attributes:
+        needs: module that has to be there.
+        fit: takes rows ``(n, d)``, k and a seed; returns centroids ``(k, d)``.
+        labels: whether a fit also labels every row, as torchkm's does.
+        does: what it is asked to do.
+    """
+
+    needs: str
+    fit: Fit
+    labels: bool
+    does: str
+
+
+def minibatch(x: Any, k: int, seed: int) -> Any:
+    """scikit-learn's MiniBatchKMeans, defaults."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    return MiniBatchKMeans(k, random_state=seed).fit(x).cluster_centers_
+
+
+def lloyd(x: Any, k: int, seed: int) -> Any:
+    """scikit-learn's KMeans, defaults."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(k, random_state=seed).fit(x).cluster_centers_
+
+
+def lloyd10(x: Any, k: int, seed: int) -> Any:
+    """scikit-learn's KMeans, best of ten."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(k, n_init=10, random_state=seed).fit(x).cluster_centers_
+
+
+def intelex(x: Any, k: int, seed: int) -> Any:
+    """Intel's extension, defaults."""
+    from sklearnex.cluster import KMeans
+
+    return KMeans(k, random_state=seed).fit(x).cluster_centers_
+
+
+def faiss(x: Any, k: int, seed: int) -> Any:
+    """25 passes over all rows: by default faiss would take 256 rows for each centroid."""
+    import faiss as library
+
+    model = library.Kmeans(x.shape[1], k, niter=25, seed=seed + 1, max_points_per_centroid=len(x))
+    model.train(x)
+    return model.centroids
+
+
+def superkmeans(x: Any, k: int, seed: int) -> Any:
+    """SuperKMeans, defaults but for the seed."""
+    from superkmeans import SuperKMeans
+
+    return np.array(SuperKMeans(k, x.shape[1], seed=seed).train(x))
+
+
+def fastkmeans(x: Any, k: int, seed: int) -> Any:
+    """fastkmeans, defaults but for the seed."""
+    from fastkmeans import FastKMeans
+
+    model = FastKMeans(x.shape[1], k, seed=seed, gpu=False)
+    model.train(x)
+    return model.centroids
+
+
+def torchkm(x: Any, k: int, seed: int, **settings: Any) -> Any:
+    """``torchkm.kmeans``, defaults but for the seed."""
+    import torch
+
+    import torchkm as library
+
+    generator = torch.Generator().manual_seed(seed)
+    return library.kmeans(x, k, generator=generator, **settings).centroids
+
+
+def refined(x: Any, k: int, seed: int) -> Any:
+    """``torchkm.kmeans(refine=20)``."""
+    return torchkm(x, k, seed, refine=20)
+
+
+CONTENDERS = {
+    "torchkm": Contender("torchkm", torchkm, True, "defaults"),
+    "torchkm refine=20": Contender("torchkm", refined, True, "defaults and 20 rounds of swaps"),
+    "MiniBatchKMeans": Contender("sklearn", minibatch, True, "defaults"),
+    "KMeans": Contender("sklearn", lloyd, True, "defaults, converged"),
+    "KMeans n_init=10": Contender("sklearn", lloyd10, True, "best of ten"),
+    "scikit-learn-intelex": Contender("sklearnex", intelex, True, "defaults, converged"),
+    "faiss": Contender("faiss", faiss, False, "25 passes over all rows"),
+    "SuperKMeans": Contender("superkmeans", superkmeans, False, "defaults"),
+    "fastkmeans": Contender("fastkmeans", fastkmeans, False, "defaults"),
+}
+
+
+def inertia(x: Any, centroids: Any) -> float:
+    """Return the inertia of all rows, in float64."""
+    centroids = np.asarray(centroids, dtype=np.float64)
+    norms = np.einsum("ij,ij->i", centroids, centroids)
+    total = 0.0
+    for start in range(0, len(x), _BLOCK):
+        rows = x[start : start + _BLOCK].astype(np.float64)
+        nearest = (norms - 2 * rows @ centroids.T).min(1)
+        total += float((np.einsum("ij,ij->i", rows, rows) + nearest).sum())
+    return total
+
+
+def _way(x: Any, k: int, seed: int) -> list[dict[str, float]]:
+    """Return how far torchkm has come after some of its passes.
+
+    ``centroids`` is when it has the centroids, ``seconds`` when a call that is stopped there has
+    returned with labels for every row.
+    """
+    n_passes = len(_clock(x, k, seed, None)[0])
+    found = []
+    for stop in sorted({max(1, round(share * n_passes)) for share in _STOPS}):
+        times, seconds, centroids = _clock(x, k, seed, stop)
+        found.append({"centroids": times[-1], "seconds": seconds, "inertia": inertia(x, centroids)})
+    return found
+
+
+def _clock(x: Any, k: int, seed: int, stop: int | None) -> tuple[list[float], float, Any]:
+    times: list[float] = []
+    start = time.perf_counter()
+
+    def callback(record: Any) -> bool:
+        times.append(time.perf_counter() - start)
+        return record.n_iter == stop
+
+    centroids = torchkm(x, k, seed, callback=callback)
+    return times, time.perf_counter() - start, centroids
+
+
+def main() -> None:
+    """Fit once, timed, and print what came of it."""
+    name, path, k, seed, threads = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+    import torch
+
+    torch.set_num_threads(threads)
+    x, fit = np.load(path), CONTENDERS[name].fit
+    fit(x[: max(_WARM_ROWS, 2 * k)], k, seed)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    centroids = fit(x, k, seed)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {
+        "contender": name,
+        "k": k,
+        "seed": seed,
+        "seconds": seconds,
+        "inertia": inertia(x, centroids),
+        "extra_mb": (peak - before) / 1024,
+        "way": _way(x, k, seed) if name == "torchkm" else [],
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
