@@ -147,6 +147,22 @@ def test_losses_are_what_the_inertia_rises_by(precision, generator):
         assert 0.9 * want <= loss <= want * (1 + 1e-5)
 
 
+def test_nothing_is_left_of_a_cluster_whose_rows_have_gone(generator):
+    x = torch.randn(500, 3, generator=generator)
+    weight = torch.rand(500, generator=generator) * 10 ** torch.linspace(-6, 6, 500)
+    tracker = Tracker(OrderedRows(x, None, x.mean(0), False), weight, 5)
+    tracker.admit(500)
+    for centroids in drifting(x, 5, generator):
+        tracker.follow(centroids)
+    far = torch.full((5, 3), 1e3)
+    far[2] = 0
+    assert tracker.follow(far).n_empty == 4
+    assert torch.equal(tracker.counts.nonzero().flatten(), torch.tensor([2]))
+    assert (tracker.sums[[0, 1, 3, 4]] == 0).all()
+    tracker.recount()
+    check(tracker, x, far, None, weight)
+
+
 def test_the_machine_is_asked():
     assert bfloat16.adds_in_float32() in (True, False)
     if bfloat16.pays():

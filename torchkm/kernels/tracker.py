@@ -24,7 +24,6 @@ from torchkm.kernels.rows import OrderedRows, Places, length, parts
 # all are.
 _DENSE_SHARE = 0.7
 
-
 PRECISIONS = ("auto", "bfloat16", "float32")
 
 # Numbers of centroids from which products are worth rounding for.
@@ -101,6 +100,7 @@ class Tracker:
         self._n_rows = self._n_labelled = 0
         self._part = rows.buffer(rows_per_part(device))
         self._sum_part = self._part.to(dtype)
+        self._members = torch.zeros(k, dtype=torch.int64, device=device)  # rows with weight
         self.counts = torch.zeros(k, dtype=dtype, device=device)
         self.sums = torch.zeros(k, d, dtype=dtype, device=device)
         self.sq_norms = torch.zeros((), dtype=dtype, device=device)
@@ -157,8 +157,14 @@ class Tracker:
         n_changed = self._score(places, new.start)
         self._move(new, self._labels[new], 1)
         n_rescored = self._scorer.n_rescored - before
-        n_empty = int((self.counts <= 0).sum())
-        return Followed(n_changed + length(new), length(places), n_rescored, n_empty)
+        empty = self._clear_empty()
+        return Followed(n_changed + length(new), length(places), n_rescored, int(empty.sum()))
+
+    def recount(self) -> None:
+        """Add up all rows anew: what rounding left behind as rows came and went is gone."""
+        for total in (self._members, self.counts, self.sums):
+            total.zero_()
+        self._move(slice(0, self._n_labelled), self.labels, 1)
 
     @in_full_precision
     def losses(self, centroids: Tensor) -> Tensor:
@@ -229,9 +235,12 @@ class Tracker:
         """Add rows to the clusters of ``labels (b,)``, or take them away."""
         weights = self._weights(places)
         if weights is None:
-            self.counts.add_(torch.bincount(labels, minlength=self._k), alpha=sign)
+            members = torch.bincount(labels, minlength=self._k)
+            self.counts.add_(members, alpha=sign)
         else:
+            members = torch.bincount(labels[weights > 0], minlength=self._k)
             self.counts.index_add_(0, labels, weights, alpha=sign)
+        self._members.add_(members, alpha=sign)
         into = parts(labels, len(self._part))
         for part, label in zip(parts(places, len(self._part)), into, strict=True):
             rows = self._rows.plain(part, self._part, self._sum_part)
@@ -239,6 +248,13 @@ class Tracker:
             if weights is not None:
                 rows.mul_(weights.unsqueeze(1))
             self.sums.index_add_(0, label, rows, alpha=sign)
+
+    def _clear_empty(self) -> Tensor:
+        """Return which clusters ``(k,)`` are empty, without what rounding left in their totals."""
+        empty = self._members == 0
+        self.counts.masked_fill_(empty, 0)
+        self.sums.masked_fill_(empty.unsqueeze(1), 0)
+        return empty
 
     def _weights(self, places: Places) -> Tensor | None:
         if self._weight is None:

@@ -139,9 +139,17 @@ class Descent:
             if self.step().shift <= shift or self.stopped:
                 return
 
+    def settle_on_part(self, max_passes: int) -> None:
+        """Make passes until the means move by no more than the choice of the rows may."""
+        for _ in range(max_passes):
+            if self.step().shift <= self.noise or self.stopped:
+                return
+
     def follow_means(self) -> float:
         """Bring the labels up to the means, without a step; return the inertia about them."""
         self.tracker.follow(self.means)
+        if self.problem.sample_weight is not None:
+            self.tracker.recount()  # heavy rows that left may have taken the digits of light ones
         return self.tracker.inertia(self.means).item()
 
     def labels(self) -> Tensor:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from torchkm import kernels
-from torchkm.functional.arrays import check_finite
 from torchkm.functional.assignment import check_norms
 from torchkm.functional.plusplus import plusplus_rows
 from torchkm.functional.problem import Problem, rows_as_centroids
@@ -31,6 +30,9 @@ _LAST_GROWTH = 2.6
 # Up to so many centroids a round of swaps comes early, while the rows are few. With more of them
 # one place to rest is about as good as another.
 _FEW = 100
+
+# Passes over a part of the rows at most.
+_MOST_PASSES = 50
 
 # Inits that look at no more rows than the first part has.
 _ON_PART = ("k-means++", "random")
@@ -65,24 +67,17 @@ def progress(
 ) -> Fit:
     """Seed, descend on ever more of the rows, and on all of them until nothing moves."""
     sizes, order = _growth(problem, plusplus_rows(k), generator)
-    on_part = isinstance(init, str) and init in _ON_PART
     first = problem.take(None if order is None else order[: sizes[0]])
-    if not on_part:
-        check_finite(problem.x)
-    rows = rows_as_centroids(first)  # (m, d)
-    check_norms(problem, torch.linalg.vector_norm(rows, dim=1).square())
-    mean = rows.mean(0, dtype=kernels.sum_dtype(rows.device)).to(rows.dtype)
-    problem = replace(problem, origin=mean)
-    first = replace(first, origin=problem.origin)
+    on_part = isinstance(init, str) and init in _ON_PART
+    origin = _origin(problem, first if on_part else problem)
+    problem, first = replace(problem, origin=origin), replace(first, origin=origin)
     seeded = first if on_part else problem
     starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
     rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
-    centroids = starts[0] if n_init == 1 else race(rungs, starts)
-    descent = Descent(problem, order, centroids, precision, effort.callback)
+    descent = Descent(problem, order, race(rungs, starts), precision, effort.callback)
     for size in sizes[:-1]:
         descent.admit(size)
-        while not descent.stopped and descent.step().shift > descent.noise:
-            pass
+        descent.settle_on_part(_MOST_PASSES)
         if k <= _FEW and size == sizes[min(2, len(sizes) - 2)] and not descent.stopped:
             search(descent, 1, generator)
         if descent.stopped:
@@ -91,7 +86,18 @@ def progress(
     status = _settled(descent, effort)
     if effort.refine and status is not Status.CALLBACK:
         search(descent, effort.refine, generator)
-        status = _settled(descent, effort) if not descent.stopped else Status.CALLBACK
+        status = Status.CALLBACK if descent.stopped else _settled(descent, effort)
+    return _finished(descent, status)
+
+
+def _origin(problem: Problem, seen: Problem) -> Tensor:
+    """Return the mean ``(d,)`` of the rows ``seen``, once they are known to be finite."""
+    rows = rows_as_centroids(seen)  # (m, d)
+    check_norms(problem, torch.linalg.vector_norm(rows, dim=1).square())
+    return rows.mean(0, dtype=kernels.sum_dtype(rows.device)).to(rows.dtype)
+
+
+def _finished(descent: Descent, status: Status) -> Fit:
     descent.follow_means()
     return Fit(
         descent.means,
