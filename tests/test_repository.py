@@ -66,6 +66,7 @@ def test_figures_in_the_readme_are_those_in_the_results():
     try:
         import json
 
+        import benchmark
         import figures
         import overheads
     finally:
@@ -75,3 +76,5 @@ def test_figures_in_the_readme_are_those_in_the_results():
     ratios = json.loads((results / "overheads.json").read_text())
     assert figures.as_table(mnist["medians"]) in README
     assert overheads.as_table(ratios["results"]) in README
+    others = json.loads((results / "benchmark.json").read_text())
+    assert benchmark.table(benchmark.summary(others["runs"])) in README
