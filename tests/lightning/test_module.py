@@ -42,7 +42,7 @@ def test_lloyd_through_the_trainer_is_lloyd(data, blobs, trainer):
     rows = blobs.float()
     module = given(6, rows)
     trainer(max_epochs=4).fit(module, data)
-    want = torchkm.kmeans(rows, 6, init=rows[:6], max_iter=4, tol=0)
+    want = torchkm.kmeans(rows, 6, init=rows[:6], solver="lloyd", max_iter=4, tol=0)
     torch.testing.assert_close(module.kmeans.centroids, want.centroids)
     assert module.inertia == pytest.approx(want.history[3].inertia, rel=1e-6)
     assert module.shift == pytest.approx(want.history[3].shift, rel=1e-3)
