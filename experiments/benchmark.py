@@ -85,26 +85,13 @@ def _installed(names: list[str]) -> list[str]:
 
 def _rows(data: str, root: str) -> Any:
     if data == "mnist":
-        return _mnist(root)
+        from mnist_rows import mnist, train_rows
+
+        return train_rows(mnist(root, "benchmark.py")).numpy()
     if data not in _DATA:
         raise SystemExit(f"--data must be one of {', '.join(_DATA)}; got {data}")
     n, d = map(int, data.removeprefix("mixture-").split("x"))
     return mixture(n, d)
-
-
-def _mnist(root: str) -> Any:
-    import torch
-
-    from torchkm.lightning import DatasetUnavailable, MNISTDataModule
-
-    module = MNISTDataModule(root=root)
-    try:
-        module.prepare_data()
-        module.setup()
-    except DatasetUnavailable as error:
-        raise SystemExit(f"benchmark.py: error: {error}") from None
-    rows, _ = module.split("train").take(torch.arange(module.n_rows("train")))
-    return rows.numpy()
 
 
 def mixture(n: int, d: int, n_groups: int = 2000, seed: int = 0) -> Any:

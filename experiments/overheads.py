@@ -28,10 +28,11 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentParser
 from machine import describe_machine
+from mnist_rows import mnist, train_rows
 from torch import Tensor
 
 import torchkm
-from torchkm.lightning import ClusterMetrics, DatasetUnavailable, KMeansModule, MNISTDataModule
+from torchkm.lightning import ClusterMetrics, KMeansModule, MNISTDataModule
 from torchkm.solvers import Decay
 
 _HERE = Path(__file__).parent
@@ -57,13 +58,8 @@ def main() -> None:
     logging.getLogger(pl.__name__).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=pl.__name__)
 
-    data = MNISTDataModule(root=flags.data_root)
-    try:
-        data.prepare_data()
-        data.setup()
-    except DatasetUnavailable as error:
-        raise SystemExit(f"overheads.py: error: {error}") from None
-    rows, _ = data.split("train").take(torch.arange(data.n_rows("train")))
+    data = mnist(flags.data_root, "overheads.py")
+    rows = train_rows(data)
     results = []
     for k in flags.ks:
         results += assignment(rows, k, flags.repeats)

@@ -69,6 +69,7 @@ def test_figures_in_the_readme_are_those_in_the_results():
         import benchmark
         import figures
         import overheads
+        import passes
     finally:
         sys.path.pop(0)
     results = ROOT / "docs" / "results"
@@ -78,3 +79,5 @@ def test_figures_in_the_readme_are_those_in_the_results():
     assert overheads.as_table(ratios["results"]) in README
     others = json.loads((results / "benchmark.json").read_text())
     assert benchmark.table(benchmark.summary(others["runs"])) in README
+    work = json.loads((results / "passes.json").read_text())["fits"]
+    assert passes.as_table(work, 60_000) in (ROOT / "docs" / "design.md").read_text()

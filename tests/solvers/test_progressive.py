@@ -9,6 +9,7 @@ from torchkm.functional import assign
 from torchkm.functional.problem import as_problem
 from torchkm.functional.splitting import halves
 from torchkm.solvers import Status
+from torchkm.solvers.descent import Momentum
 from torchkm.solvers.restarts import race
 
 
@@ -62,7 +63,8 @@ def test_it_begins_with_a_part_and_ends_with_all(many):
     assert rows == sorted(rows)
     assert rows[0] < len(many) == rows[-1]
     assert result.n_iter == sum(n == len(many) for n in rows)
-    assert all(record.n_scored <= record.n_rows for record in result.history)
+    for record in result.history:
+        assert record.n_rescored <= record.n_scored <= record.n_rows
     assert result.history[-1].n_scored < len(many) / 2  # leads outlast the last small moves
 
 
@@ -106,6 +108,49 @@ def test_weights_count_and_rows_without_weight_do_not(many):
         max_iter=1,
     )
     torch.testing.assert_close(alone.centroids, result.centroids, rtol=0, atol=1e-3)
+
+
+def test_rows_with_weight_come_first_however_few(many):
+    """Of the first part drawn from all rows, not one in a hundred would weigh anything."""
+    weight = torch.zeros(len(many))
+    weight[torch.randperm(len(many), generator=make(2))[:60]] = 1
+    seen = []
+    result = torchkm.kmeans(
+        many, 12, sample_weight=weight, generator=make(), callback=lambda r: seen.append(r)
+    )
+    heavy = many[weight > 0]
+    # The first pass has all that weighs: its inertia is near the last one's.
+    assert seen[0].inertia < 3 * result.inertia
+    assert seen[0].n_rows < len(many)
+    counts = torch.bincount(result.labels[weight > 0], minlength=12)
+    assert len(heavy) == 60
+    assert (counts > 0).all()
+    first = torchkm.kmeans(
+        many, 12, sample_weight=weight, generator=make(), callback=lambda r: True
+    )
+    found = assign(heavy, first.centroids).sq_distances.double().sum().item()
+    assert seen[0].inertia >= 0.999 * found  # nothing that weighs was missing from it
+
+
+def test_steps_go_further_until_they_go_uphill():
+    momentum = Momentum()
+    at = [torch.tensor([[float(i)]]) for i in range(5)]
+    assert momentum.ahead(at[0], 9.0).item() == 0  # nothing to go on from
+    ahead = [momentum.ahead(means, 9.0 - i).item() for i, means in enumerate(at[1:], 1)]
+    assert ahead == pytest.approx([1 + 1 / 4, 2 + 2 / 5, 3 + 3 / 6, 4 + 4 / 7])
+    assert momentum.ahead(torch.tensor([[7.0]]), 99.0).item() == 7  # uphill: begin anew
+    for i in range(200):
+        last = momentum.ahead(torch.tensor([[8.0 + i]]), 50.0 - 0.1 * i).item()
+    assert last == pytest.approx(8 + 199 + 0.9)
+
+
+def test_inertia_keeps_its_digits_where_clusters_are_tight(generator):
+    centres = 1000 * torch.randn(5, 3, generator=generator)
+    x = (centres.unsqueeze(1) + 0.01 * torch.randn(5, 100, 3, generator=generator)).flatten(0, 1)
+    result = torchkm.kmeans(x, 5, init=centres, generator=make())
+    means = torch.stack([part.double().mean(0) for part in x.split(100)])
+    want = (x.double() - means.repeat_interleave(100, 0)).square().sum().item()
+    assert result.inertia == pytest.approx(want, rel=1e-2)
 
 
 def test_cosine_centroids_lie_on_the_sphere(many):

@@ -135,4 +135,4 @@ def test_a_rule_of_ones_own(blobs):
 
 def test_every_status_has_a_message():
     assert len({status.message for status in Status}) == len(Status)
-    assert PassRecord(1, 2.0, 3.0, 4, 5, 6, 6).n_reseeded == 5
+    assert PassRecord(1, 2.0, 3.0, 4, 5, 6, 6, 0).n_reseeded == 5

@@ -125,7 +125,8 @@ class Descent:
         self.centroids = self._momentum.ahead(self.means, inertia)
         if self.problem.unit_rows:
             self.centroids = centroids_on(metric, self.centroids, self.means)
-        number, counted = len(self.history) + 1, (tracker.n_rows, followed.n_scored)
+        number = len(self.history) + 1
+        counted = tracker.n_rows, followed.n_scored, followed.n_rescored
         record = PassRecord(
             number, max(inertia, 0.0), moved, followed.n_changed, n_reseeded, *counted
         )

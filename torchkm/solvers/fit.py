@@ -38,7 +38,7 @@ class KMeansResult:
         n_iter: passes made over all rows.
         status: why it stopped (``status.message`` says it in words).
         history: one ``PassRecord`` a pass: inertia, shift, n_changed, n_reseeded, n_rows,
-            n_scored. Passes of ``"auto"`` over a part of the rows are among them.
+            n_scored, n_rescored. Passes of ``"auto"`` over a part of the rows are among them.
         precision: ``"float32"`` or ``"float64"``; ``"bfloat16"`` where most rows were scored in
             it. Each label was then proven to be that of float32, or computed in float32.
     """
@@ -100,7 +100,7 @@ def kmeans(
             always. Labels are those of float32 either way.
         batch_size: rows to a batch, for the solvers that use them. Batches are made equal, so
             the last is no small remainder.
-        max_iter: passes over all rows at most.
+        max_iter: passes over all rows at most. Rounds of ``refine`` make more of them.
         tol: how far to go: stop when the centroids move, in squares summed over all, by at most
             ``tol`` times the mean variance of a feature. 0 waits until nothing changes.
         sample_weight: ``(n,)``, non-negative; a row of weight 2 is that row twice.

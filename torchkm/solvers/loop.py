@@ -96,7 +96,7 @@ def run(
     while True:
         batches = shuffled_batches(n, batch_size, generator) if rule.streaming else [None]
         one = _one_pass(problem, state, rule, batches, labels)
-        record = PassRecord(len(history) + 1, *one.figures, n, n)
+        record = PassRecord(len(history) + 1, *one.figures, n, n, 0)
         history.append(record)
         status = _status(record, stopping)
         if status is Status.LABELS_UNCHANGED and one.whole is not None:
