@@ -12,7 +12,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +21,9 @@ Fit = Callable[[Any, int, int], Any]
 
 _WARM_ROWS, _BLOCK = 2000, 4096
 
-# Where on its way, as shares of its passes, torchkm is stopped to see how far it has come.
-_STOPS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+# After which passes torchkm is stopped to see how far it has come: each of the first, where the
+# inertia falls fast, and then every so many more in proportion.
+_EACH_OF_FIRST, _GROWTH = 12, 1.15
 
 
 class Contender(NamedTuple):
@@ -141,11 +142,21 @@ def _way(x: Any, k: int, seed: int) -> list[dict[str, float]]:
     returned with labels for every row.
     """
     n_passes = len(_clock(x, k, seed, None)[0])
-    found = []
-    for stop in sorted({max(1, round(share * n_passes)) for share in _STOPS}):
-        times, seconds, centroids = _clock(x, k, seed, stop)
-        found.append({"centroids": times[-1], "seconds": seconds, "inertia": inertia(x, centroids)})
-    return found
+    # All of them before the first inertia: NumPy's threads spin on for a while after its products,
+    # and would slow down what is timed next.
+    stopped = [_clock(x, k, seed, stop) for stop in _stops(n_passes)]
+    return [
+        {"centroids": times[-1], "seconds": seconds, "inertia": inertia(x, centroids)}
+        for times, seconds, centroids in stopped
+    ]
+
+
+def _stops(n_passes: int) -> Iterator[int]:
+    """Return the passes below ``n_passes`` to stop after."""
+    stop = 1
+    while stop < n_passes:
+        yield stop
+        stop = max(stop + 1, int(stop * _GROWTH)) if stop >= _EACH_OF_FIRST else stop + 1
 
 
 def _clock(x: Any, k: int, seed: int, stop: int | None) -> tuple[list[float], float, Any]:

@@ -161,8 +161,10 @@ def test_a_second_fit_has_a_status_of_its_own(digits_data, trainer):
     stop = ConvergenceStop(tol=1e-2)
     trainer(max_epochs=200, callbacks=[stop]).fit(KMeansModule(10, 64, solver="lloyd"), digits_data)
     assert stop.status is Status.TOLERANCE
-    stop.tol = 0
-    trainer(max_epochs=1, callbacks=[stop]).fit(KMeansModule(10, 64, solver="lloyd"), digits_data)
+    stop.tol, module = 0, KMeansModule(10, 64, solver="lloyd")
+    rows = training_rows(digits_data)
+    module.kmeans.seed(rows, init=rows[:10])  # far from where they end
+    trainer(max_epochs=1, callbacks=[stop]).fit(module, digits_data)
     assert stop.status is Status.MAX_ITER
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -20,8 +21,11 @@ from torchkm.functional.stats import one_read
 _PARALLEL_ROUNDS = 5
 _OVERSAMPLING = 2
 
-# Dimensions that distances are taken in where rows have many more.
-_SKETCH = 64
+# Dimensions that distances are taken in where rows have many more, and rows projected at once.
+_SKETCH, _PART = 64, 2**9
+
+# Rows that judge candidates, evenly spaced among all; centroids chosen between two draws at most.
+_JUDGES, _MOST_AT_ONCE = 2**14, 32
 
 
 def plusplus_rows(k: int) -> int:
@@ -33,9 +37,10 @@ def kmeans_plusplus(problem: Problem, k: int, generator: torch.Generator) -> Ten
     """Greedy k-means++ on at most ``plusplus_rows(k)`` random rows; returns ``(k, d)``.
 
     Each centroid is the best of ``2 + ln k`` candidates drawn in proportion to weight times
-    squared distance (Arthur and Vassilvitskii 2007, doi:10.5555/1283383.1283494). Rows beyond
-    the limit are sampled without replacement in proportion to their weight, and a row that
-    stands for others carries their weight.
+    squared distance (Arthur and Vassilvitskii 2007, doi:10.5555/1283383.1283494). Once there are
+    some, candidates are drawn for up to half as many more, 32 at most, at once. Rows beyond the
+    limit are sampled without replacement in proportion to their weight, and a row that stands
+    for others carries their weight.
     """
     index, weight = _subsample(problem, plusplus_rows(k), generator)
     rows = rows_as_centroids(problem, index)  # (m, d)
@@ -76,36 +81,83 @@ def _sketch(rows: Tensor, generator: torch.Generator) -> Tensor:
     A random projection to 64 dimensions changes a squared distance by 18 % or so (Johnson and
     Lindenstrauss 1984): less than the luck of the draw, and seeding costs that much less.
     """
-    rows = rows - rows.mean(0)
-    d = rows.shape[1]
+    mean, d = rows.mean(0), rows.shape[1]
     if d < 2 * _SKETCH:
-        return rows
+        return rows - mean
     normal = torch.randn(d, _SKETCH, generator=generator, device=generator.device)
-    return rows @ (normal / _SKETCH**0.5).to(rows)
+    normal = (normal / _SKETCH**0.5).to(rows)
+    # In parts that stay in cache: a centred copy of all rows would take longer than the product.
+    return torch.cat([(part - mean) @ normal for part in torch.split(rows, _PART)])
 
 
 def _greedy(rows: Tensor, k: int, weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Choose ``k`` of the centred ``rows (m, d)`` by greedy D2 sampling; returns ``(k,)``."""
+    """Choose ``k`` of the centred ``rows (m, d)`` by greedy D2 sampling; returns ``(k,)``.
+
+    Candidates of several choices are drawn at once, from the potential before them; each choice
+    is then judged by the potential that the one before it left.
+    """
+    space = _Space(rows)
+    judges = space.every(max(1, len(rows) // _JUDGES))
+    judge_weight = weight[judges.places].to(rows.dtype)
     trials = 2 + int(math.log(k))
-    draws = uniform((k, trials), generator, rows.device)
-    norms = rows.square().sum(1)  # (m,)
-    chosen = torch.empty(k, dtype=torch.int64, device=rows.device)
-    chosen[0] = draw_with_replacement(weight, draws[0, :1], weight)[0]
-    potential = _to_candidates(rows, norms, chosen[:1])[0]  # (m,)
-    for j in range(1, k):
-        candidates = draw_with_replacement(potential * weight, draws[j], weight)  # (t,)
-        lowered = torch.minimum(_to_candidates(rows, norms, candidates), potential)  # (t, m)
-        best = (lowered.to(weight.dtype) @ weight).argmin()
-        potential = lowered[best]
-        chosen[j] = candidates[best]
+    chosen = draw_with_replacement(weight, uniform((1,), generator, rows.device), weight)
+    potential = space.sq_distances(chosen)[0].clamp_(min=0).index_fill_(0, chosen, 0)  # (m,)
+    while len(chosen) < k:
+        block = min(max(1, len(chosen) // 2), _MOST_AT_ONCE, k - len(chosen))
+        draws = uniform((block * trials,), generator, rows.device)
+        drawn = draw_with_replacement(potential * weight, draws, weight)
+        best = judges.best(drawn.view(block, trials), potential, judge_weight)
+        best = space.without_repeats(best)  # (b,)
+        lowered = space.sq_distances(best).amin(0)  # (b, m) -> (m,)
+        potential = torch.minimum(potential, lowered).clamp_(min=0).index_fill_(0, best, 0)
+        chosen = torch.cat([chosen, best])
     return chosen
 
 
-def _to_candidates(rows: Tensor, norms: Tensor, candidates: Tensor) -> Tensor:
-    """Squared distances ``(t, m)`` of the candidates to all rows; a candidate is at 0 of itself."""
-    products = (rows @ rows[candidates].T).T  # (t, m)
-    sq_distances = norms[candidates].unsqueeze(1) + norms - 2 * products
-    return sq_distances.clamp_(min=0).scatter_(1, candidates.unsqueeze(1), 0)
+class _Space:
+    """Rows ``(m, d)``, ready for their squared distances to be one product.
+
+    Attributes:
+        places: which of them distances are taken to.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        norms = rows.square().sum(1, keepdim=True)
+        ones = torch.ones_like(norms)
+        self._rows = rows
+        self._left = torch.cat([-2 * rows, ones, norms], dim=1)  # (m, d + 2)
+        self._right = torch.cat([rows, norms, ones], dim=1)
+        self.places = slice(None)
+
+    def every(self, step: int) -> _Space:
+        """Return the same, with distances to every ``step``-th row only."""
+        few = copy(self)
+        few.places = slice(None, None, step)
+        few._right = self._right[few.places].contiguous()
+        return few
+
+    def sq_distances(self, candidates: Tensor) -> Tensor:
+        """Return those from the rows ``candidates (c,)``, ``(c, m)``, but for rounding."""
+        return self._left.index_select(0, candidates) @ self._right.T
+
+    def best(self, candidates: Tensor, potential: Tensor, weight: Tensor) -> Tensor:
+        """Return the best of each row of ``candidates (b, t)``, ``(b,)``, one after the other."""
+        block, trials = candidates.shape
+        now = potential[self.places]
+        to = self.sq_distances(candidates.flatten()).view(block, trials, -1)  # (b, t, m)
+        best = []
+        for lowered, drawn in zip(to, candidates, strict=True):
+            torch.minimum(lowered, now, out=lowered)
+            index = (lowered @ weight).argmin()
+            now = lowered[index]
+            best.append(drawn[index])
+        return torch.stack(best)
+
+    def without_repeats(self, index: Tensor) -> Tensor:
+        """Return ``index (b,)`` without those whose row equals an earlier one's."""
+        rows = self._rows.index_select(0, index)
+        apart = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+        return index[~(apart == 0).tril(-1).any(1)]
 
 
 def _subsample(

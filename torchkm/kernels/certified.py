@@ -15,11 +15,14 @@ all others; where it is not, the row is scored in float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from torchkm.kernels.bfloat16 import SUM_UNIT, UNIT, above, digits
-from torchkm.kernels.direct import DirectScorer, Scored
+from torchkm.kernels.direct import DirectScorer, Entered, Scored
 from torchkm.kernels.rows import OrderedRows, Places, length, parts, split_at, take_out
 
 # Columns behind the numbers, and what the width is rounded up to for the instructions.
@@ -28,8 +31,11 @@ _EXTRA, _TILE = 8, 32
 # Bytes of rounded rows that are kept; rows beyond are rounded again in each pass.
 _KEPT_BYTES = 96 * 2**20
 
-# Scores of a block, its fewest and most rows, and the rows that are rounded at once.
-_BLOCK_SCORES, _FEWEST_ROWS, _MOST_ROWS, _ROWS_AT_ONCE = 2**21, 256, 2**12, 2**9
+# Scores of a block, its fewest and most rows.
+_BLOCK_SCORES, _FEWEST_ROWS, _MOST_ROWS = 2**21, 256, 2**12
+
+# Rows that come in at once, and those of them that are rounded at once.
+_ROWS_AT_ONCE, _ROWS_IN_CACHE = 2**10, 2**8
 
 # More than all products of a row that are too small for float32 can come to.
 _VANISHED = 1e-30
@@ -54,21 +60,32 @@ class CertifiedScorer:
         self._block = torch.empty(size, self._width, dtype=torch.bfloat16)
         self._scores = torch.empty(size, k, dtype=torch.bfloat16)
         self._shifted = rows.buffer(min(size, _ROWS_AT_ONCE))
-        self._back = torch.empty_like(self._shifted)
+        self._back = rows.buffer(_ROWS_IN_CACHE)
+        # What stands behind the numbers of a row of which nothing more is known.
+        self._blank = torch.zeros(self._width - self._d, dtype=torch.bfloat16)
+        self._blank[:3] = 1
 
     @property
     def n_rescored(self) -> int:
         """How many rows were scored in float32 so far."""
         return self._exact.n_scored
 
-    def admit(self, places: slice) -> None:
-        """Measure rows that come in, and keep them rounded as far as there is room."""
+    def enter(self, places: slice) -> Iterator[Entered]:
+        """Measure rows that come in, label them as bfloat16 alone would, some at a time.
+
+        They are kept rounded as far as there is room.
+        """
         kept, rest = split_at(places, len(self._kept))
-        for part in parts(kept, len(self._shifted)):
-            self._measure(part, self._kept[part])
-        for part in parts(rest, len(self._shifted)):
-            self._measure(part, self._block[: length(part)])
-        self._columns(kept, self._kept[kept])
+        for part in [*parts(kept, len(self._shifted)), *parts(rest, len(self._shifted))]:
+            in_place = part.start < len(self._kept)
+            rounded = self._kept[part] if in_place else self._block[: length(part)]
+            rows = self._measure(part, rounded)
+            rounded[:, self._d :] = self._blank
+            best, labels = torch.mm(rounded, self._centroids.T).max(dim=1)  # (b, k) -> (b,)
+            self._own[part] = best.float()
+            nothing = torch.zeros_like(best, dtype=torch.float32)
+            yield Entered(part, rows, Scored(labels, self.norms[part], nothing))
+        self._write_bounds(kept, self._kept[kept])
 
     def aim(self, centred: Tensor) -> None:
         """Take the centroids ``(k, d)``, shifted, that rows are to be scored against."""
@@ -86,18 +103,12 @@ class CertifiedScorer:
         operand[:, d + 7] = above(residuals + self._digit * norms)
         self._centroids, self._largest_half = operand, half.max()
 
-    def guess(self, places: slice) -> Tensor:
-        """Return the labels ``(b,)`` that bfloat16 alone would give."""
-        labels = []
-        for part in self._parts(places):
-            scores = torch.mm(self._operand(part), self._centroids.T)
-            best, label = scores.max(dim=1)  # (b, k) -> (b,)
-            self._own[part] = best.float()
-            labels.append(label)
-        return torch.cat(labels)
+    def score(self, places: Places, labels: Tensor, proven: bool = True) -> Scored:
+        """Score the rows of ``places`` whose last ``labels (b,)`` are given.
 
-    def score(self, places: Places, labels: Tensor) -> Scored:
-        """Score the rows of ``places`` whose last ``labels (b,)`` are given."""
+        Where bfloat16 leaves a doubt, labels are those of float32 if they are to be ``proven``,
+        and its best guess if not.
+        """
         own, other = self._own_and_other(places, labels)
         norms, last = self.norms[places], self._own[places]
         bounds = self._centroids[:, self._d + 6 :][:, :2].float()[labels]  # (b, 2)
@@ -109,7 +120,12 @@ class CertifiedScorer:
         scored = Scored(labels, sq_distances, leads)
         self._own[places] = last + own - error
         doubtful = torch.nonzero(~(leads > 0)).squeeze(1)  # (m,)
-        return self._in_float32(scored, places, doubtful) if len(doubtful) else scored
+        if not len(doubtful):
+            return scored
+        where = doubtful + places.start if isinstance(places, slice) else places[doubtful]
+        if proven:
+            return self._in_float32(scored, where, doubtful)
+        return scored._replace(labels=labels.index_copy(0, doubtful, self._guess(where)))
 
     def _own_and_other(self, places: Places, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return upper bounds ``(b,)`` of the own score and of the largest other one."""
@@ -125,8 +141,17 @@ class CertifiedScorer:
             start = at.stop
         return own.float(), other.float()
 
-    def _in_float32(self, scored: Scored, places: Places, doubtful: Tensor) -> Scored:
-        where = doubtful + places.start if isinstance(places, slice) else places[doubtful]
+    def _guess(self, places: Tensor) -> Tensor:
+        """Return the labels ``(b,)`` of the largest upper bounds."""
+        labels = []
+        for part in self._parts(places):
+            scores = torch.mm(self._operand(part), self._centroids.T)
+            best, label = scores.max(dim=1)  # (b, k) -> (b,)
+            self._own[part] += best.float()
+            labels.append(label)
+        return torch.cat(labels)
+
+    def _in_float32(self, scored: Scored, where: Tensor, doubtful: Tensor) -> Scored:
         exact = self._exact.score(where, scored.labels[doubtful])
         self._own[where] = (self.norms[where].square() - exact.sq_distances) / 2
         return Scored(*(a.index_copy(0, doubtful, b) for a, b in zip(scored, exact, strict=True)))
@@ -144,10 +169,7 @@ class CertifiedScorer:
         first = places.start if isinstance(places, slice) else int(places[0])
         if first >= len(self._kept):
             rows = self._block[: length(places)]
-            for part, into in zip(
-                parts(places, len(self._shifted)), parts(rows, len(self._shifted)), strict=True
-            ):
-                self._round(part, into)
+            self._round(places, rows)
         elif isinstance(places, slice):
             rows = self._kept[places]
         else:
@@ -156,19 +178,28 @@ class CertifiedScorer:
             rows[:, column] = digit
         return rows
 
-    def _measure(self, places: slice, rounded: Tensor) -> None:
-        shifted = self._rows.shifted(places, self._shifted)
-        back = self._back[: len(shifted)].copy_(rounded[:, : self._d].copy_(shifted))
-        self.norms[places] = torch.linalg.vector_norm(shifted, dim=1)
-        self._residuals[places] = torch.linalg.vector_norm(shifted.sub_(back), dim=1)
+    def _measure(self, places: slice, rounded: Tensor) -> Tensor:
+        """Round rows and return them as they were, for as long as the buffer has them."""
+        rows = self._shifted[: length(places)]
+        for part, at in _in_cache(places):
+            shifted = self._rows.shifted(part, rows[at])
+            back = self._back[: len(shifted)].copy_(rounded[at, : self._d].copy_(shifted))
+            self.norms[part] = torch.linalg.vector_norm(shifted, dim=1)
+            self._residuals[part] = torch.linalg.vector_norm(back.sub_(shifted), dim=1)
+        return rows
 
     def _round(self, places: Places, into: Tensor) -> None:
-        into[:, : self._d] = self._rows.shifted(places, self._shifted)
-        self._columns(places, into)
+        for part, at in _in_cache(places):
+            into[at, : self._d] = self._rows.shifted(part, self._back)
+        into[:, self._d :] = self._blank
+        self._write_bounds(places, into)
 
-    def _columns(self, places: Places, rows: Tensor) -> None:
-        """Write what stands behind the numbers of rows, but for their scores."""
-        columns = rows[:, self._d :].zero_()
-        columns[:, :3] = 1
-        columns[:, 6] = above(self._residuals[places])
-        columns[:, 7] = above(self.norms[places])
+    def _write_bounds(self, places: Places, rows: Tensor) -> None:
+        rows[:, self._d + 6] = above(self._residuals[places])
+        rows[:, self._d + 7] = above(self.norms[places])
+
+
+def _in_cache(places: Places) -> Iterator[tuple[Any, slice]]:
+    """Cut ``places`` into runs that stay in cache; with each, where it begins and ends in them."""
+    whole = slice(0, length(places))
+    return zip(parts(places, _ROWS_IN_CACHE), parts(whole, _ROWS_IN_CACHE), strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,20 @@ class Scored(NamedTuple):
     leads: Tensor
 
 
+class Entered(NamedTuple):
+    """Rows that have just come in.
+
+    Attributes:
+        places: of them.
+        rows: less the origin, ``(b, d)``, in a buffer that the next ones take.
+        scored: what is known of them already.
+    """
+
+    places: slice
+    rows: Tensor
+    scored: Scored
+
+
 class DirectScorer:
     """Scores rows against centroids in float32, or float64 for float64 rows."""
 
@@ -42,11 +57,14 @@ class DirectScorer:
         """How many rows were scored a second time: none."""
         return 0
 
-    def admit(self, places: slice) -> None:
-        """Measure rows that come in."""
+    def enter(self, places: slice) -> Iterator[Entered]:
+        """Measure and score rows that come in, some at a time."""
         for part in parts(places, len(self._buffer)):
             rows = self._rows.shifted(part, self._buffer)
             self.norms[part] = torch.linalg.vector_norm(rows, dim=1)
+            scored = self._room(length(part))
+            self._look(rows, part, scored)
+            yield Entered(part, rows, scored)
 
     def aim(self, centred: Tensor) -> None:
         """Take the centroids ``(k, d)``, shifted, that rows are to be scored against."""
@@ -56,27 +74,26 @@ class DirectScorer:
         digit = 2 * (centred.shape[1] + 4) * torch.finfo(centred.dtype).eps
         self._rounding = digit * norms.max(), digit * self._half_norms.max()
 
-    def guess(self, places: slice) -> Tensor:
-        """Return labels ``(b,)`` for rows that have none yet: here any will do."""
-        return torch.zeros(length(places), dtype=torch.int64, device=self.norms.device)
+    def score(self, places: Places, labels: Tensor, proven: bool = True) -> Scored:
+        """Score the rows of ``places``; what ``labels (b,)`` they last had does not matter here.
 
-    def score(self, places: Places, labels: Tensor) -> Scored:
-        """Score the rows of ``places``; what ``labels (b,)`` they last had does not matter here."""
-        scored = Scored(
-            torch.empty_like(labels),
-            self.norms.new_empty(len(labels)),
-            self.norms.new_empty(len(labels)),
-        )
+        All of them are ``proven``, wanted or not.
+        """
+        scored = self._room(len(labels))
         start = 0
         for part in parts(places, len(self._buffer)):
             at = slice(start, start + length(part))
-            self._block(part, Scored(*(column[at] for column in scored)))
+            rows = self._rows.shifted(part, self._buffer)
+            self._look(rows, part, Scored(*(column[at] for column in scored)))
             start = at.stop
         self.n_scored += len(labels)
         return scored
 
-    def _block(self, places: Places, into: Scored) -> None:
-        rows = self._rows.shifted(places, self._buffer)
+    def _room(self, size: int) -> Scored:
+        labels = torch.empty(size, dtype=torch.int64, device=self.norms.device)
+        return Scored(labels, self.norms.new_empty(size), self.norms.new_empty(size))
+
+    def _look(self, rows: Tensor, places: Places, into: Scored) -> None:
         scores = self._scores[: len(rows)]
         torch.addmm(self._half_norms, rows, self._centred.T, alpha=-1, out=scores)
         labels, best, leads = into

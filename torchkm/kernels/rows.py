@@ -41,18 +41,6 @@ class OrderedRows:
 
     def shifted(self, places: Places, buffer: Tensor) -> Tensor:
         """Return the rows ``(b, d)`` less the origin, in ``buffer``."""
-        return self._fetch(places, buffer).sub_(self.origin)
-
-    def plain(self, places: Places, buffer: Tensor, out: Tensor) -> Tensor:
-        """Return the rows ``(b, d)`` unshifted, by way of ``buffer`` in the dtype of ``out``."""
-        rows = self._fetch(places, buffer)
-        return out[: len(rows)].copy_(rows)
-
-    def index(self, places: Places) -> Places:
-        """Return where in ``x`` the rows of ``places`` lie."""
-        return places if self.order is None else self.order[places]
-
-    def _fetch(self, places: Places, buffer: Tensor) -> Tensor:
         index = self.index(places)
         if isinstance(index, slice):
             rows = self.x[index]
@@ -61,7 +49,13 @@ class OrderedRows:
             out = torch.index_select(self.x, 0, index, out=buffer[: len(index)])
         else:
             out = buffer[: len(index)].copy_(self.x.index_select(0, index))
-        return out.copy_(unit(out)) if self.unit_rows else out
+        if self.unit_rows:
+            out.copy_(unit(out))
+        return out.sub_(self.origin)
+
+    def index(self, places: Places) -> Places:
+        """Return where in ``x`` the rows of ``places`` lie."""
+        return places if self.order is None else self.order[places]
 
 
 def length(places: Places) -> int:

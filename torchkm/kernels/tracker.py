@@ -8,6 +8,7 @@ rows whose label does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -15,10 +16,10 @@ from torch import Tensor
 
 from torchkm.kernels import bfloat16
 from torchkm.kernels.certified import CertifiedScorer
-from torchkm.kernels.direct import DirectScorer, Scored
+from torchkm.kernels.direct import DirectScorer, Entered, Scored
 from torchkm.kernels.layout import rows_per_part, sum_dtype
 from torchkm.kernels.precision import in_full_precision
-from torchkm.kernels.rows import OrderedRows, Places, length, parts
+from torchkm.kernels.rows import OrderedRows, Places, length, parts, split_at
 
 # Gathering rows costs about what scoring them does: where more than this share has to be scored,
 # all are.
@@ -40,16 +41,13 @@ class Scorer(Protocol):
     def n_rescored(self) -> int:
         """How many rows needed a second look so far."""
 
-    def admit(self, places: slice) -> None:
-        """Measure rows that come in."""
+    def enter(self, places: slice) -> Iterator[Entered]:
+        """Measure rows that come in and label them as well as one look can, some at a time."""
 
     def aim(self, centred: Tensor) -> None:
         """Take the centroids to score against."""
 
-    def guess(self, places: slice) -> Tensor:
-        """Return labels for rows that have none yet."""
-
-    def score(self, places: Places, labels: Tensor) -> Scored:
+    def score(self, places: Places, labels: Tensor, proven: bool = True) -> Scored:
         """Score the rows of ``places`` whose last labels are given."""
 
 
@@ -70,12 +68,14 @@ class Followed(NamedTuple):
         n_scored: rows that were scored; the others kept their label unseen.
         n_rescored: rows among them that bfloat16 could not decide.
         n_empty: clusters that hold no weight.
+        largest_norm: of the rows that came in, ``()``; 0 if none did.
     """
 
     n_changed: int
     n_scored: int
     n_rescored: int
     n_empty: int
+    largest_norm: Tensor
 
 
 class Tracker:
@@ -83,7 +83,6 @@ class Tracker:
 
     Attributes:
         counts: summed weight of each cluster, ``(k,)``.
-        sums: weighted sum of its rows, ``(k, d)``.
         sq_norms: weighted sum of squared distances of rows from the origin.
     """
 
@@ -99,10 +98,10 @@ class Tracker:
         self._at: Tensor | None = None  # (k, d) the centroids that the labels belong to
         self._n_rows = self._n_labelled = 0
         self._part = rows.buffer(rows_per_part(device))
-        self._sum_part = self._part.to(dtype)
+        self._converted = torch.empty_like(self._part, dtype=dtype)
         self._members = torch.zeros(k, dtype=torch.int64, device=device)  # rows with weight
         self.counts = torch.zeros(k, dtype=dtype, device=device)
-        self.sums = torch.zeros(k, d, dtype=dtype, device=device)
+        self._sums = torch.zeros(k, d, dtype=dtype, device=device)  # of rows less the origin
         self.sq_norms = torch.zeros((), dtype=dtype, device=device)
 
     @property
@@ -121,6 +120,12 @@ class Tracker:
         return self._n_rows
 
     @property
+    def sums(self) -> Tensor:
+        """Weighted sum of the rows of each cluster, ``(k, d)``."""
+        origin = self._rows.origin.to(self._sums.dtype)
+        return torch.addcmul(self._sums, self.counts.unsqueeze(1), origin)
+
+    @property
     def weight(self) -> float:
         """Summed weight of the rows that have a label."""
         return float(self.counts.sum())
@@ -128,41 +133,37 @@ class Tracker:
     @property
     def variance(self) -> float:
         """Mean variance of a feature over the rows that have a label."""
-        mean = self.sums.sum(0) / self.weight - self._rows.origin  # (d,)
+        mean = self._sums.sum(0) / self.weight  # (d,), less the origin
         return float(self.sq_norms / self.weight - mean.square().sum()) / len(mean)
 
-    def admit(self, n_rows: int) -> Tensor:
-        """Let rows in until there are ``n_rows``; return the norms of the new ones."""
-        new = slice(self._n_rows, n_rows)
-        self._scorer.admit(new)
-        norms = self._scorer.norms[new]
-        squares = norms.to(self.counts.dtype).square()
-        weights = self._weights(new)
-        self.sq_norms += squares.sum() if weights is None else squares @ weights
+    def admit(self, n_rows: int) -> None:
+        """Let rows in until there are ``n_rows``, when centroids are followed next."""
         self._n_rows = n_rows
-        return norms
 
     @in_full_precision
-    def follow(self, centroids: Tensor) -> Followed:
-        """Bring labels, counts and sums up to ``centroids (k, d)``."""
+    def follow(self, centroids: Tensor, proven: bool = True) -> Followed:
+        """Bring labels, counts and sums up to ``centroids (k, d)``.
+
+        Labels that are not ``proven`` may be off by the rounding of bfloat16.
+        """
         centred = centroids.to(self._rows.origin.dtype) - self._rows.origin
         self._scorer.aim(centred)
         before, new = self._scorer.n_rescored, slice(self._n_labelled, self._n_rows)
         self._drift(centred)
-        if length(new):
-            self._labels[new] = self._scorer.guess(new)
-        self._slack[new] = -torch.inf
-        self._n_labelled = self._n_rows
-        places = self._active()
-        n_changed = self._score(places, new.start)
-        self._move(new, self._labels[new], 1)
+        self._enter(new)
+        places = self._active(new.stop if proven else new.start)
+        n_changed = self._score(places, new.start, proven)
         n_rescored = self._scorer.n_rescored - before
         empty = self._clear_empty()
-        return Followed(n_changed + length(new), length(places), n_rescored, int(empty.sum()))
+        n_scored = length(split_at(places, new.start)[0]) + length(new)
+        norms = self._scorer.norms[new]
+        largest = norms.max() if length(new) else norms.new_zeros(())
+        n_changed += length(new)
+        return Followed(n_changed, n_scored, n_rescored, int(empty.sum()), largest)
 
     def recount(self) -> None:
         """Add up all rows anew: what rounding left behind as rows came and went is gone."""
-        for total in (self._members, self.counts, self.sums):
+        for total in (self._members, self.counts, self._sums):
             total.zero_()
         self._move(slice(0, self._n_labelled), self.labels, 1)
 
@@ -183,10 +184,9 @@ class Tracker:
 
     def inertia(self, centroids: Tensor) -> Tensor:
         """Return the inertia ``()`` of the labels about ``centroids (k, d)``."""
-        origin = self._rows.origin.to(self.sums.dtype)
-        centred = centroids.to(self.sums.dtype) - origin
-        sums = self.sums - self.counts.unsqueeze(1) * origin
-        return self.sq_norms - 2 * (centred * sums).sum() + self.counts @ centred.square().sum(1)
+        centred = centroids.to(self._sums.dtype) - self._rows.origin
+        across = (centred * self._sums).sum()
+        return self.sq_norms - 2 * across + self.counts @ centred.square().sum(1)
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""
@@ -204,36 +204,51 @@ class Tracker:
             self._slack[: self._n_labelled] -= (moved + others)[self.labels]
         self._at = centred
 
-    def _active(self) -> Places:
-        """Return the places of the rows that have to be scored."""
-        places = torch.nonzero(self._slack[: self._n_labelled] <= 0).squeeze(1)
-        return slice(0, self._n_labelled) if self._is_dense(places) else places
+    def _enter(self, new: slice) -> None:
+        """Take new rows in, with the labels of a first look."""
+        self._n_labelled = new.stop
+        for places, rows, scored in self._scorer.enter(new):
+            self._labels[places] = scored.labels
+            self._slack[places] = self._lasting(places, scored)
+            self._add(rows, scored.labels, self._weights(places), 1)
+        squares = self._scorer.norms[new].to(self.counts.dtype).square()
+        weights = self._weights(new)
+        self.sq_norms += squares.sum() if weights is None else squares @ weights
 
-    def _is_dense(self, places: Tensor) -> bool:
-        return len(places) > _DENSE_SHARE * self._n_labelled
+    def _active(self, stop: int) -> Places:
+        """Return the places of the rows below ``stop`` that have to be scored."""
+        places = torch.nonzero(self._slack[:stop] <= 0).squeeze(1)
+        return slice(0, stop) if len(places) > _DENSE_SHARE * stop else places
 
-    def _score(self, places: Places, first_new: int) -> int:
+    def _score(self, places: Places, first_new: int, proven: bool) -> int:
         """Score rows, move the sums of those that change, return how many of the old ones did."""
         old = self._labels[places].clone()
-        labels, sq_distances, leads = self._scorer.score(places, old)
-        norms = self._scorer.norms[places]
-        sq_distances += 4 * torch.finfo(norms.dtype).eps * norms.square()
-        leads = leads.clamp_(min=0).mul_(2)
-        # The difference of the two distances, without subtracting one from the other.
-        distances = sq_distances.sqrt()
-        self._slack[places] = leads / (sq_distances.add_(leads).sqrt_() + distances)
-        self._labels[places] = labels
-        changed = torch.nonzero(labels != old).squeeze(1)  # (m,)
+        scored = self._scorer.score(places, old, proven)
+        self._slack[places] = self._lasting(places, scored)
+        self._labels[places] = scored.labels
+        changed = torch.nonzero(scored.labels != old).squeeze(1)  # (m,)
         where = changed + places.start if isinstance(places, slice) else places[changed]
-        n_old = int(torch.searchsorted(where, first_new))
-        where, changed = where[:n_old], changed[:n_old]
         self._move(where, old[changed], -1)
-        self._move(where, labels[changed], 1)
-        return n_old
+        self._move(where, scored.labels[changed], 1)
+        return int(torch.searchsorted(where, first_new))
+
+    def _lasting(self, places: Places, scored: Scored) -> Tensor:
+        """Return by how far centroids may move until the labels are in doubt, ``(b,)``."""
+        norms = self._scorer.norms[places]
+        sq_distances = scored.sq_distances + 4 * torch.finfo(norms.dtype).eps * norms.square()
+        leads = 2 * scored.leads.clamp(min=0)
+        # The difference of the two distances, without subtracting one from the other.
+        return leads / ((sq_distances + leads).sqrt_() + sq_distances.sqrt())
 
     def _move(self, places: Places, labels: Tensor, sign: int) -> None:
         """Add rows to the clusters of ``labels (b,)``, or take them away."""
-        weights = self._weights(places)
+        into = parts(labels, len(self._part))
+        for part, label in zip(parts(places, len(self._part)), into, strict=True):
+            rows = self._rows.shifted(part, self._part)
+            self._add(rows, label, self._weights(part), sign)
+
+    def _add(self, rows: Tensor, labels: Tensor, weights: Tensor | None, sign: int) -> None:
+        """Add shifted ``rows (b, d)`` to the clusters of ``labels (b,)``, or take them away."""
         if weights is None:
             members = torch.bincount(labels, minlength=self._k)
             self.counts.add_(members, alpha=sign)
@@ -241,19 +256,17 @@ class Tracker:
             members = torch.bincount(labels[weights > 0], minlength=self._k)
             self.counts.index_add_(0, labels, weights, alpha=sign)
         self._members.add_(members, alpha=sign)
-        into = parts(labels, len(self._part))
-        for part, label in zip(parts(places, len(self._part)), into, strict=True):
-            rows = self._rows.plain(part, self._part, self._sum_part)
-            weights = self._weights(part)
+        for part in parts(slice(0, len(rows)), len(self._converted)):
+            converted = self._converted[: length(part)].copy_(rows[part])
             if weights is not None:
-                rows.mul_(weights.unsqueeze(1))
-            self.sums.index_add_(0, label, rows, alpha=sign)
+                converted.mul_(weights[part].unsqueeze(1))
+            self._sums.index_add_(0, labels[part], converted, alpha=sign)
 
     def _clear_empty(self) -> Tensor:
         """Return which clusters ``(k,)`` are empty, without what rounding left in their totals."""
         empty = self._members == 0
         self.counts.masked_fill_(empty, 0)
-        self.sums.masked_fill_(empty.unsqueeze(1), 0)
+        self._sums.masked_fill_(empty.unsqueeze(1), 0)
         return empty
 
     def _weights(self, places: Places) -> Tensor | None:

@@ -91,12 +91,8 @@ class Descent:
         self._order, self._callback, self._momentum = order, callback, Momentum()
 
     def admit(self, n_rows: int) -> None:
-        """Let rows in until there are ``n_rows``.
-
-        Raises:
-            ValueError: rows that are not finite, or too large to square.
-        """
-        check_norms(self.problem, self.tracker.admit(n_rows).square())
+        """Let rows in until there are ``n_rows``."""
+        self.tracker.admit(n_rows)
         self._momentum.inertia = float("inf")  # of fewer rows: no measure of what follows
 
     def restart(self, centroids: Tensor) -> None:
@@ -104,9 +100,16 @@ class Descent:
         self.centroids, self._momentum = centroids, Momentum()
 
     def step(self) -> PassRecord:
-        """Make one pass, look ahead and return its record."""
+        """Make one pass, look ahead and return its record.
+
+        Over a part of the rows labels are not proven: its centroids are not yet those to be found.
+
+        Raises:
+            ValueError: rows that are not finite, or too large to square.
+        """
         start, tracker, metric = self.centroids, self.tracker, self.problem.metric
-        followed = tracker.follow(start)
+        followed = tracker.follow(start, proven=tracker.n_rows == len(self.problem.x))
+        check_norms(self.problem, followed.largest_norm.square())
         stats = ClusterStats(tracker.counts, tracker.sums, tracker.inertia(start))
         state = CentroidState(start, torch.zeros_like(stats.counts))
         step, n_reseeded = update(stats, state, _LLOYD, metric), 0

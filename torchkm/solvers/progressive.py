@@ -13,7 +13,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from torchkm import kernels
 from torchkm.functional.assignment import check_norms
 from torchkm.functional.plusplus import plusplus_rows
 from torchkm.functional.problem import Problem, rows_as_centroids
@@ -29,7 +28,9 @@ _LAST_GROWTH = 2.6
 
 # Up to so many centroids a round of swaps comes early, while the rows are few. With more of them
 # one place to rest is about as good as another.
-_FEW = 100
+_FEW = 32
+
+_ROWS_TO_SWAP, _EARLY_ROUNDS = 512, 1
 
 # Passes over a part of the rows at most.
 _MOST_PASSES = 50
@@ -75,11 +76,13 @@ def progress(
     starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
     rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
     descent = Descent(problem, order, race(rungs, starts), precision, effort.callback)
+    enough = (size for size in sizes[:-1] if size >= _ROWS_TO_SWAP * k)
+    size_to_swap = next(enough, None) if k <= _FEW else None
     for size in sizes[:-1]:
         descent.admit(size)
         descent.settle_on_part(_MOST_PASSES)
-        if k <= _FEW and size == sizes[min(2, len(sizes) - 2)] and not descent.stopped:
-            search(descent, 1, generator)
+        if size == size_to_swap and not descent.stopped:
+            search(descent, _EARLY_ROUNDS, generator)
         if descent.stopped:
             return assigned(problem, descent.means, Status.CALLBACK, descent.history)
     descent.admit(sizes[-1])
@@ -92,9 +95,9 @@ def progress(
 
 def _origin(problem: Problem, seen: Problem) -> Tensor:
     """Return the mean ``(d,)`` of the rows ``seen``, once they are known to be finite."""
-    rows = rows_as_centroids(seen)  # (m, d)
+    rows = rows_as_centroids(seen).contiguous()  # (m, d), added up in one order
     check_norms(problem, torch.linalg.vector_norm(rows, dim=1).square())
-    return rows.mean(0, dtype=kernels.sum_dtype(rows.device)).to(rows.dtype)
+    return rows.mean(0)
 
 
 def _finished(descent: Descent, status: Status) -> Fit:
@@ -114,8 +117,8 @@ def _growth(
 ) -> tuple[list[int], Tensor | None]:
     """Return how many rows to look at in turn, and in which order ``(n,)`` they come in.
 
-    Those of each step stand as they lie in memory, so that reading them is. Rows without weight
-    come last.
+    Those of each step stand as they lie in memory, so that reading them is fast. Rows without
+    weight come last.
     """
     n, sizes = len(problem.x), [n_first]
     while sizes[-1] * _LAST_GROWTH < n:
@@ -126,9 +129,10 @@ def _growth(
     order = torch.randperm(n, generator=generator, device=generator.device).to(problem.x.device)
     if problem.sample_weight is not None:
         order = order[torch.argsort(problem.sample_weight[order] == 0, stable=True)]
-    cuts = [0, *sizes]
-    parts = [order[a:b].sort().values for a, b in pairwise(cuts)]
-    return sizes, torch.cat(parts)
+    step = torch.empty(n, dtype=torch.uint8, device=order.device)  # (n,) that takes in the row
+    for number, (start, stop) in enumerate(pairwise([0, *sizes])):
+        step[order[start:stop]] = number
+    return sizes, torch.cat([torch.nonzero(step == i).squeeze(1) for i in range(len(sizes))])
 
 
 def _settled(descent: Descent, effort: Effort) -> Status:
