@@ -142,7 +142,7 @@ def test_losses_are_what_the_inertia_rises_by(precision, generator):
     tracker.admit(800)
     tracker.follow(centroids)
     apart = torch.cdist(x.double(), centroids.double()).square()
-    for cluster, loss in enumerate(tracker.losses(centroids).tolist()):
+    for cluster, loss in enumerate(tracker.losses(centroids, 800).tolist()):
         others = apart[:, [j for j in range(6) if j != cluster]].amin(1)
         want = ((others - apart.amin(1)) @ weight.double()).item()
         # Never above: leads are proven ones, and what rounding leaves open is not counted.

@@ -196,12 +196,11 @@ def test_halves_part_two_groups_and_know_the_gain(generator):
     one, two = torch.randn(2, 200, 3, generator=generator).unbind(0)
     x = torch.cat([one, two + torch.tensor([20.0, 0.0, 0.0]), one - 50])
     labels = torch.tensor([0] * 400 + [1] * 200)
-    centroids = torch.stack([x[:400].mean(0), x[400:].mean(0)])
-    found = halves(as_problem(x, None, "euclidean"), centroids, labels, make())
+    found = halves(as_problem(x, None, "euclidean"), 2, labels, make())
     want = torch.stack([x[:200].mean(0), x[200:400].mean(0)])
     got = found.centroids[0][found.centroids[0][:, 0].argsort()]
     torch.testing.assert_close(got, want, rtol=0, atol=1e-4)
-    whole = (x[:400] - centroids[0]).square().sum()
+    whole = (x[:400] - x[:400].mean(0)).square().sum()
     parts = sum((p - p.mean(0)).square().sum() for p in x[:400].split(200))
     assert found.gains[0].item() == pytest.approx((whole - parts).item(), rel=1e-4)
     assert found.gains[1] < found.gains[0] / 10

@@ -16,13 +16,11 @@ from torchkm.functional.sampling import (
     draw_without_replacement,
     uniform,
 )
+from torchkm.functional.sketch import sketch
 from torchkm.functional.stats import one_read
 
 _PARALLEL_ROUNDS = 5
 _OVERSAMPLING = 2
-
-# Dimensions that distances are taken in where rows have many more, and rows projected at once.
-_SKETCH, _PART = 64, 2**9
 
 # Rows that judge candidates, evenly spaced among all; centroids chosen between two draws at most.
 _JUDGES, _MOST_AT_ONCE = 2**14, 32
@@ -44,7 +42,7 @@ def kmeans_plusplus(problem: Problem, k: int, generator: torch.Generator) -> Ten
     """
     index, weight = _subsample(problem, plusplus_rows(k), generator)
     rows = rows_as_centroids(problem, index)  # (m, d)
-    return rows[_greedy(_sketch(rows, generator), k, weight, generator)]
+    return rows[_greedy(sketch(rows, generator), k, weight, generator)]
 
 
 def kmeans_parallel(problem: Problem, k: int, generator: torch.Generator) -> Tensor:
@@ -72,22 +70,7 @@ def kmeans_parallel(problem: Problem, k: int, generator: torch.Generator) -> Ten
         index = torch.cat([index, extra])
     candidates = rows_as_centroids(problem, index)  # (c, d)
     weight = one_read(problem, candidates)[1].counts
-    return candidates[_greedy(_sketch(candidates, generator), k, weight, generator)]
-
-
-def _sketch(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """Return centred ``rows (m, d)`` in few dimensions, with distances about as they were.
-
-    A random projection to 64 dimensions changes a squared distance by 18 % or so (Johnson and
-    Lindenstrauss 1984): less than the luck of the draw, and seeding costs that much less.
-    """
-    mean, d = rows.mean(0), rows.shape[1]
-    if d < 2 * _SKETCH:
-        return rows - mean
-    normal = torch.randn(d, _SKETCH, generator=generator, device=generator.device)
-    normal = (normal / _SKETCH**0.5).to(rows)
-    # In parts that stay in cache: a centred copy of all rows would take longer than the product.
-    return torch.cat([(part - mean) @ normal for part in torch.split(rows, _PART)])
+    return candidates[_greedy(sketch(candidates, generator), k, weight, generator)]
 
 
 def _greedy(rows: Tensor, k: int, weight: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,9 +9,13 @@ from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.geometry import centroids_on
-from torchkm.functional.problem import Problem
+from torchkm.functional.problem import Problem, rows_as_centroids
+from torchkm.functional.sketch import sketch
 
 _PASSES = 4
+
+# Rows from which a sketch of them is worth its time.
+_MANY_ROWS = 2**13
 
 
 class Halves(NamedTuple):
@@ -26,40 +30,56 @@ class Halves(NamedTuple):
     gains: Tensor
 
 
-def halves(
-    problem: Problem, centroids: Tensor, labels: Tensor, generator: torch.Generator
-) -> Halves:
-    """Part each cluster by k-means with two centroids: its own, and a random row of it at first.
+def halves(problem: Problem, k: int, labels: Tensor, generator: torch.Generator) -> Halves:
+    """Part each of ``k`` clusters by k-means with two centroids: its mean and a row of it at first.
+
+    Of many rows, what belongs together is found in few dimensions; parts are measured in all.
 
     Cost:
-        Four passes of ``2 n d`` operations and two reads.
+        Four passes of ``2 n d`` operations and two reads; in 64 dimensions for more than 8192
+        rows.
     """
-    k, d = centroids.shape
-    other = _random_rows(problem, centroids, labels, generator)
-    two = torch.stack([centroids, other], dim=1)  # (k, 2, d)
-    for _ in range(_PASSES):
-        sides = kernels.sides(problem.x, labels, two, problem.unit_rows, problem.origin)
-        counts, sums = kernels.segment_sums(
-            problem.x, 2 * labels + sides, 2 * k, problem.sample_weight, problem.unit_rows
-        )
-        means = sums / counts.clamp(min=torch.finfo(counts.dtype).tiny).unsqueeze(1)
-        means = torch.where(counts.unsqueeze(1) > 0, means, two.view(2 * k, d).to(means.dtype))
-        two = centroids_on(problem.metric, means, two.view(2 * k, d).to(means.dtype))
-        two = two.view(k, 2, d).to(centroids.dtype)
-    counts, means = counts.view(k, 2), means.view(k, 2, d)
+    rows = rows_as_centroids(problem)
+    seen = sketch(rows, generator) if len(rows) > _MANY_ROWS else rows - rows.mean(0)
+    sides = _sides(seen, k, labels, problem.sample_weight, generator)
+    counts, means = _means_of_parts(rows, k, labels, sides, problem.sample_weight)
+    parts = means.view(2 * k, -1)
+    parts = centroids_on(problem.metric, parts, parts).to(rows.dtype).view(means.shape)
     apart = (means[:, 1] - means[:, 0]).square().sum(1)  # (k,)
-    return Halves(two, counts.prod(1) / counts.sum(1).clamp(min=1e-300) * apart)
+    return Halves(parts, counts.prod(1) / counts.sum(1).clamp(min=1e-300) * apart)
 
 
-def _random_rows(
-    problem: Problem, centroids: Tensor, labels: Tensor, generator: torch.Generator
+def _sides(
+    rows: Tensor, k: int, labels: Tensor, weight: Tensor | None, generator: torch.Generator
 ) -> Tensor:
-    """Return one random row of each cluster, ``(k, d)``; its centroid where it has none."""
+    """Return which of the two parts of its cluster each row belongs to, ``(n,)``."""
+    origin = torch.zeros_like(rows[0])
+    counts, sums = kernels.segment_sums(rows, labels, k, weight, False)
+    means = sums / counts.clamp(min=torch.finfo(counts.dtype).tiny).unsqueeze(1)
+    other = _random_rows(rows, k, labels, generator)
+    two = torch.stack([means.to(rows.dtype), other], dim=1)  # (k, 2, d)
+    sides = kernels.sides(rows, labels, two, False, origin)
+    for _ in range(_PASSES - 1):
+        _, moved = _means_of_parts(rows, k, labels, sides, weight)
+        sides = kernels.sides(rows, labels, moved.to(rows.dtype), False, origin)
+    return sides
+
+
+def _means_of_parts(
+    rows: Tensor, k: int, labels: Tensor, sides: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return weights ``(k, 2)`` and means ``(k, 2, d)``; an empty part has that of the other."""
+    counts, sums = kernels.segment_sums(rows, 2 * labels + sides, 2 * k, weight, False)
+    counts, sums = counts.view(k, 2), sums.view(k, 2, -1)
+    means = sums / counts.clamp(min=torch.finfo(counts.dtype).tiny).unsqueeze(2)
+    return counts, torch.where(counts.unsqueeze(2) > 0, means, means.flip(1))
+
+
+def _random_rows(rows: Tensor, k: int, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return one random row of each cluster, ``(k, d)``; any for a cluster without."""
     order = torch.randperm(len(labels), generator=generator, device=generator.device)
     order = order.to(labels.device)
     rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)).to(order))
-    top = torch.full_like(labels[:1], -1).expand(len(centroids)).clone()  # (k,)
+    top = torch.zeros_like(labels[:1]).expand(k).clone()  # (k,)
     top.scatter_reduce_(0, labels, rank, "amax")
-    rows = problem.x[order[top]].to(centroids.dtype)  # (k, d)
-    rows = kernels.unit(rows) if problem.unit_rows else rows
-    return torch.where(top.unsqueeze(1) >= 0, rows, centroids)
+    return rows[order[top]]

@@ -168,19 +168,21 @@ class Tracker:
         self._move(slice(0, self._n_labelled), self.labels, 1)
 
     @in_full_precision
-    def losses(self, centroids: Tensor) -> Tensor:
-        """Return by how much the inertia would rise without each of ``centroids``, ``(k,)``.
+    def losses(self, centroids: Tensor, n_rows: int) -> Tensor:
+        """Return by how much the inertia of the first ``n_rows`` would rise without a centroid.
 
-        Its rows would go to the second nearest. For the centroids that were followed last.
+        For each of ``centroids (k, d)``, near those that were followed last; ``(k,)``. The rows of
+        a centroid would go to the second nearest.
         """
-        places = slice(0, self._n_labelled)
+        places = slice(0, n_rows)
         self._scorer.aim(centroids.to(self._rows.origin.dtype) - self._rows.origin)
-        leads = self._scorer.score(places, self.labels.clone()).leads.to(self.counts.dtype)
+        labels = self._labels[places].clone()
+        leads = self._scorer.score(places, labels, proven=False).leads.to(self.counts.dtype)
         leads = leads.clamp_(min=0).mul_(2)
         weights = self._weights(places)
         if weights is not None:
             leads *= weights
-        return torch.zeros_like(self.counts).index_add_(0, self.labels, leads)
+        return torch.zeros_like(self.counts).index_add_(0, labels, leads)
 
     def inertia(self, centroids: Tensor) -> Tensor:
         """Return the inertia ``()`` of the labels about ``centroids (k, d)``."""

@@ -21,16 +21,18 @@ from torchkm.solvers.descent import Descent
 from torchkm.solvers.loop import Fit, assigned
 from torchkm.solvers.outcome import Callback, Status
 from torchkm.solvers.restarts import race
-from torchkm.solvers.swaps import search
+from torchkm.solvers.swaps import promise, search
 
 # The last step may take in so many times the rows, where another would leave a remainder.
 _LAST_GROWTH = 2.6
 
-# Up to so many centroids a round of swaps comes early, while the rows are few. With more of them
-# one place to rest is about as good as another.
-_FEW = 32
+# Up to so many centroids a round of swaps comes early, once there are so many rows for each. With
+# more of them one place to rest is mostly about as good as another.
+_FEW, _ROWS_TO_SWAP = 32, 512
 
-_ROWS_TO_SWAP, _EARLY_ROUNDS = 512, 1
+# Where it is not: what swaps have to promise, in shares of the inertia, when there are at least so
+# many rows, and for each centroid; and how many rounds they then get.
+_WORTH, _LEAST_ROWS, _ROWS_TO_ASK, _ROUNDS = 0.005, 2**14, 64, 5
 
 # Passes over a part of the rows at most.
 _MOST_PASSES = 50
@@ -76,13 +78,13 @@ def progress(
     starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
     rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
     descent = Descent(problem, order, race(rungs, starts), precision, effort.callback)
-    enough = (size for size in sizes[:-1] if size >= _ROWS_TO_SWAP * k)
-    size_to_swap = next(enough, None) if k <= _FEW else None
+    enough = _ROWS_TO_SWAP * k if k <= _FEW else max(_LEAST_ROWS, _ROWS_TO_ASK * k)
+    size_to_swap = next((size for size in sizes[:-1] if size >= enough), None)
     for size in sizes[:-1]:
         descent.admit(size)
         descent.settle_on_part(_MOST_PASSES)
         if size == size_to_swap and not descent.stopped:
-            search(descent, _EARLY_ROUNDS, generator)
+            _swap_early(descent, generator)
         if descent.stopped:
             return assigned(problem, descent.means, Status.CALLBACK, descent.history)
     descent.admit(sizes[-1])
@@ -91,6 +93,13 @@ def progress(
         search(descent, effort.refine, generator)
         status = Status.CALLBACK if descent.stopped else _settled(descent, effort)
     return _finished(descent, status)
+
+
+def _swap_early(descent: Descent, generator: torch.Generator) -> None:
+    if len(descent.means) <= _FEW:
+        search(descent, 1, generator)
+    elif promise(descent, generator) > _WORTH:
+        search(descent, _ROUNDS, generator, least=_WORTH)
 
 
 def _origin(problem: Problem, seen: Problem) -> Tensor:

@@ -25,8 +25,8 @@ _FAILURES = 6
 # A trial has settled when the means move less than this, in shares of a row's squared distance.
 _SETTLED, _MOST_PASSES = 1e-5, 30
 
-# Rows of each cluster that tell how it would part.
-_ROWS_PER_CLUSTER, _FEWEST_ROWS = 64, 2**11
+# Rows of each cluster that tell how it would part, well and at a glance; and of all at least.
+_ROWS_PER_CLUSTER, _ROWS_AT_A_GLANCE, _FEWEST_ROWS = 64, 16, 2**11
 
 
 class Swap(NamedTuple):
@@ -36,19 +36,22 @@ class Swap(NamedTuple):
     split: int
 
 
-def search(descent: Descent, rounds: int, generator: torch.Generator) -> None:
+def search(descent: Descent, rounds: int, generator: torch.Generator, least: float = 0.0) -> None:
     """Try up to ``rounds`` sets of swaps on the rows that have come in; leave the best centroids.
 
-    Expects a descent that has settled; it is to settle again afterwards.
+    Ends when the next set promises less than the share ``least`` of the inertia. Expects a descent
+    that has settled; it is to settle again afterwards.
     """
     best, inertia = descent.means, descent.follow_means()
     k = len(best)
-    n_swaps, n_failed, failed = max(1, int(k * _FIRST_SHARE)), 0, set[Swap]()
+    n_swaps, n_failed, failed = _first_swaps(k), 0, set[Swap]()
     for _ in range(rounds if k > 1 else 0):
-        trial, swaps = _swapped(descent, best, n_swaps, failed, generator)
-        if not swaps or n_failed == _FAILURES or descent.stopped:
+        prospects = _prospects(descent, best, _ROWS_PER_CLUSTER, generator)
+        swaps = _most_promising(prospects, n_swaps, failed)
+        promised = prospects.promise(n_swaps) if least else inertia
+        if not swaps or promised < least * inertia or n_failed == _FAILURES or descent.stopped:
             break
-        descent.restart(trial)
+        descent.restart(_swapped(best, prospects, swaps))
         descent.settle(_SETTLED * k * inertia / descent.tracker.weight, _MOST_PASSES)
         if descent.history[-1].inertia < inertia:
             best, inertia = descent.means, descent.follow_means()
@@ -63,38 +66,74 @@ def search(descent: Descent, rounds: int, generator: torch.Generator) -> None:
     descent.restart(best)
 
 
-def _swapped(
-    descent: Descent,
-    centroids: Tensor,
-    n_swaps: int,
-    failed: set[Swap],
-    generator: torch.Generator,
-) -> tuple[Tensor, list[Swap]]:
-    """Return ``centroids (k, d)`` after the most promising swaps, and which they were."""
-    losses = descent.tracker.losses(centroids)  # (k,)
-    n_rows = max(_FEWEST_ROWS, _ROWS_PER_CLUSTER * len(centroids))
-    rows, labels = descent.some_rows(n_rows)
-    parts = halves(rows, centroids, labels, generator)
-    gains = parts.gains * (descent.tracker.n_rows / len(labels))
-    swaps = _most_promising(losses.unsqueeze(1) - gains, n_swaps, failed)
+def promise(descent: Descent, generator: torch.Generator) -> float:
+    """Return the share of the inertia that a round of swaps might gain, from a look at few rows."""
+    k, inertia = len(descent.means), descent.history[-1].inertia
+    prospects = _prospects(descent, descent.means, _ROWS_AT_A_GLANCE, generator)
+    return prospects.promise(_first_swaps(k)) / max(inertia, 1e-300)
+
+
+class Prospects(NamedTuple):
+    """What each cluster's centroid is worth.
+
+    Attributes:
+        losses: by how much the inertia would rise without it, ``(k,)``.
+        gains: by how much it would fall with the cluster in two, ``(k,)``.
+        parts: centroids of the two, ``(k, 2, d)``.
+    """
+
+    losses: Tensor
+    gains: Tensor
+    parts: Tensor
+
+    def promise(self, n_swaps: int) -> float:
+        """Return what the best swaps would gain, if they did not get into each other's way."""
+        least = self.losses.topk(n_swaps, largest=False).values
+        return float((self.gains.topk(n_swaps).values - least).clamp(min=0).sum())
+
+
+def _first_swaps(k: int) -> int:
+    return max(1, int(k * _FIRST_SHARE))
+
+
+def _prospects(
+    descent: Descent, centroids: Tensor, rows_per_cluster: int, generator: torch.Generator
+) -> Prospects:
+    """Return the prospects of ``centroids (k, d)``, as some of the rows tell."""
+    k = len(centroids)
+    rows, labels = descent.some_rows(max(_FEWEST_ROWS, rows_per_cluster * k))
+    share = len(labels) / descent.tracker.n_rows
+    losses = descent.tracker.losses(centroids, len(labels)) / share  # (k,)
+    parts = halves(rows, k, labels, generator)
+    return Prospects(losses, parts.gains / share, parts.centroids)
+
+
+def _swapped(centroids: Tensor, prospects: Prospects, swaps: list[Swap]) -> Tensor:
+    """Return ``centroids (k, d)`` after ``swaps``."""
     swapped = centroids.clone()
     for swap in swaps:
-        swapped[swap.split], swapped[swap.removed] = parts.centroids[swap.split]
-    return swapped, swaps
+        swapped[swap.split], swapped[swap.removed] = prospects.parts[swap.split]
+    return swapped
 
 
-def _most_promising(rises: Tensor, n_swaps: int, failed: set[Swap]) -> list[Swap]:
-    """Return swaps of different clusters by rising ``rises (k, k)`` of the inertia."""
-    rises.fill_diagonal_(torch.inf)
+def _most_promising(prospects: Prospects, n_swaps: int, failed: set[Swap]) -> list[Swap]:
+    """Return swaps of different clusters that are not ``failed``, the most promising first."""
+    # Each swap takes two clusters away from the rest: more than these need no look.
+    n_looked_at = min(len(prospects.losses), 2 * n_swaps + len(failed) + 1)
+    rises, removed = prospects.losses.topk(n_looked_at, largest=False)
+    falls, split = prospects.gains.topk(n_looked_at)
+    rises = rises.unsqueeze(1) - falls  # (m, m)
+    rises.masked_fill_(removed.unsqueeze(1) == split, torch.inf)
     for swap in failed:
-        rises[swap.removed, swap.split] = torch.inf
+        rises[(removed == swap.removed).unsqueeze(1) & (split == swap.split)] = torch.inf
     swaps = []
     for _ in range(n_swaps):
         rise, index = rises.flatten().min(0)
         if not bool(torch.isfinite(rise)):
             break
-        swap = Swap(*divmod(int(index), len(rises)))
+        row, column = divmod(int(index), n_looked_at)
+        swap = Swap(int(removed[row]), int(split[column]))
         swaps.append(swap)
         for cluster in swap:
-            rises[cluster, :], rises[:, cluster] = torch.inf, torch.inf
+            rises[removed == cluster], rises[:, split == cluster] = torch.inf, torch.inf
     return swaps
