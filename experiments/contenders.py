@@ -19,7 +19,7 @@ import numpy as np
 
 Fit = Callable[[Any, int, int], Any]
 
-_WARM_ROWS, _BLOCK = 2000, 4096
+_WARM_ROWS, _WARM_ROWS_PER_CLUSTER, _BLOCK = 2000, 40, 4096
 
 # After which passes torchkm is stopped to see how far it has come: each of the first, where the
 # inertia falls fast, and then every so many more in proportion.
@@ -178,7 +178,7 @@ def main() -> None:
 
     torch.set_num_threads(threads)
     x, fit = np.load(path), CONTENDERS[name].fit
-    fit(x[: max(_WARM_ROWS, 2 * k)], k, seed)
+    fit(x[: max(_WARM_ROWS, _WARM_ROWS_PER_CLUSTER * k)], k, seed)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     centroids = fit(x, k, seed)

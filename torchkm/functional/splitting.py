@@ -15,7 +15,7 @@ from torchkm.functional.sketch import sketch
 _PASSES = 4
 
 # Rows from which a sketch of them is worth its time.
-_MANY_ROWS = 2**13
+_MANY_ROWS = 2**12
 
 
 class Halves(NamedTuple):
@@ -36,11 +36,11 @@ def halves(problem: Problem, k: int, labels: Tensor, generator: torch.Generator)
     Of many rows, what belongs together is found in few dimensions; parts are measured in all.
 
     Cost:
-        Four passes of ``2 n d`` operations and two reads; in 64 dimensions for more than 8192
-        rows.
+        Four passes of ``2 n d`` operations and two reads; in 64 dimensions from 4096 rows
+        on.
     """
     rows = rows_as_centroids(problem)
-    seen = sketch(rows, generator) if len(rows) > _MANY_ROWS else rows - rows.mean(0)
+    seen = sketch(rows, generator) if len(rows) >= _MANY_ROWS else rows - rows.mean(0)
     sides = _sides(seen, k, labels, problem.sample_weight, generator)
     counts, means = _means_of_parts(rows, k, labels, sides, problem.sample_weight)
     parts = means.view(2 * k, -1)

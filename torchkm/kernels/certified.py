@@ -31,8 +31,9 @@ _EXTRA, _TILE = 8, 32
 # Bytes of rounded rows that are kept; rows beyond are rounded again in each pass.
 _KEPT_BYTES = 96 * 2**20
 
-# Scores of a block, its fewest and most rows.
-_BLOCK_SCORES, _FEWEST_ROWS, _MOST_ROWS = 2**21, 256, 2**12
+# Scores of a block, and its fewest and most rows. Blocks are padded to powers of two: for each new
+# shape the product is prepared anew, which takes longer than the product.
+_BLOCK_SCORES, _FEWEST_ROWS, _MOST_ROWS = 2**21, 2**8, 2**12
 
 # Rows that come in at once, and those of them that are rounded at once.
 _ROWS_AT_ONCE, _ROWS_IN_CACHE = 2**10, 2**8
@@ -54,9 +55,9 @@ class CertifiedScorer:
         self._residuals = torch.empty_like(self.norms)  # (n,)
         self._own = torch.zeros_like(self.norms)  # (n,) x'c - |c|^2 / 2 of the last label
         self._width = -(-(self._d + _EXTRA) // _TILE) * _TILE
-        size = min(max(_BLOCK_SCORES // k, _FEWEST_ROWS), _MOST_ROWS, n)
-        n_kept = min(n, _KEPT_BYTES // (2 * self._width))
-        self._kept = torch.empty(n_kept, self._width, dtype=torch.bfloat16)
+        size = min(_whole(_BLOCK_SCORES // k + 1) // 2, _whole(n), _MOST_ROWS)
+        self._n_kept = min(n, _KEPT_BYTES // (2 * self._width))
+        self._kept = torch.empty(self._n_kept + size, self._width, dtype=torch.bfloat16)
         self._block = torch.empty(size, self._width, dtype=torch.bfloat16)
         self._scores = torch.empty(size, k, dtype=torch.bfloat16)
         self._shifted = rows.buffer(min(size, _ROWS_AT_ONCE))
@@ -75,15 +76,14 @@ class CertifiedScorer:
 
         They are kept rounded as far as there is room.
         """
-        kept, rest = split_at(places, len(self._kept))
+        kept, rest = split_at(places, self._n_kept)
         for part in [*parts(kept, len(self._shifted)), *parts(rest, len(self._shifted))]:
-            in_place = part.start < len(self._kept)
-            rounded = self._kept[part] if in_place else self._block[: length(part)]
-            rows = self._measure(part, rounded)
-            rounded[:, self._d :] = self._blank
-            best, labels = torch.mm(rounded, self._centroids.T).max(dim=1)  # (b, k) -> (b,)
+            operand, n_rows = self._padded(part), length(part)
+            rows = self._measure(part, operand)
+            operand[:n_rows, self._d :] = self._blank
+            best, labels = self._product(operand)[:n_rows].max(dim=1)  # (b, k) -> (b,)
             self._own[part] = best.float()
-            nothing = torch.zeros_like(best, dtype=torch.float32)
+            nothing = torch.zeros(n_rows)
             yield Entered(part, rows, Scored(labels, self.norms[part], nothing))
         self._write_bounds(kept, self._kept[kept])
 
@@ -133,9 +133,8 @@ class CertifiedScorer:
         other = torch.empty_like(own)
         start = 0
         for part in self._parts(places):
-            rows = self._operand(part)
-            at = slice(start, start + len(rows))
-            scores = torch.mm(rows, self._centroids.T, out=self._scores[: len(rows)])  # (b, k)
+            at = slice(start, start + length(part))
+            scores = self._product(self._operand(part))[: length(part)]
             own[at] = take_out(scores, labels[at], -torch.inf)
             torch.amax(scores, dim=1, out=other[at])
             start = at.stop
@@ -145,7 +144,7 @@ class CertifiedScorer:
         """Return the labels ``(b,)`` of the largest upper bounds."""
         labels = []
         for part in self._parts(places):
-            scores = torch.mm(self._operand(part), self._centroids.T)
+            scores = self._product(self._operand(part))[: length(part)]
             best, label = scores.max(dim=1)  # (b, k) -> (b,)
             self._own[part] += best.float()
             labels.append(label)
@@ -157,26 +156,39 @@ class CertifiedScorer:
         return Scored(*(a.index_copy(0, doubtful, b) for a, b in zip(scored, exact, strict=True)))
 
     def _parts(self, places: Places) -> list[Places]:
-        kept, rest = split_at(places, len(self._kept))
+        kept, rest = split_at(places, self._n_kept)
         size = len(self._block)
         return [*parts(kept, size), *parts(rest, size)]
 
+    def _product(self, operand: Tensor) -> Tensor:
+        """Return scores ``(b, k)`` in a buffer."""
+        return torch.mm(operand, self._centroids.T, out=self._scores[: len(operand)])
+
+    def _padded(self, places: slice) -> Tensor:
+        """Return where rows stand rounded, with any others behind them, ``(b, width)``."""
+        size = _whole(length(places))
+        if places.start < self._n_kept:
+            return self._kept[places.start : places.start + size]
+        return self._block[:size]
+
     def _operand(self, places: Places) -> Tensor:
-        """Return rows as they enter the product, ``(b, width)``, with their last scores.
+        """Return rows as they enter the product, with their last scores; padded, ``(b, width)``.
 
         All of them are kept, or none.
         """
+        n_rows = length(places)
         first = places.start if isinstance(places, slice) else int(places[0])
-        if first >= len(self._kept):
-            rows = self._block[: length(places)]
-            self._round(places, rows)
+        if first >= self._n_kept:
+            operand = self._block[: _whole(n_rows)]
+            self._round(places, operand[:n_rows])
         elif isinstance(places, slice):
-            rows = self._kept[places]
+            operand = self._padded(places)
         else:
-            rows = torch.index_select(self._kept, 0, places, out=self._block[: len(places)])
+            operand = self._block[: _whole(n_rows)]
+            torch.index_select(self._kept, 0, places, out=operand[:n_rows])
         for column, digit in enumerate(digits(-self._own[places]), self._d + 3):
-            rows[:, column] = digit
-        return rows
+            operand[:n_rows, column] = digit
+        return operand
 
     def _measure(self, places: slice, rounded: Tensor) -> Tensor:
         """Round rows and return them as they were, for as long as the buffer has them."""
@@ -197,6 +209,11 @@ class CertifiedScorer:
     def _write_bounds(self, places: Places, rows: Tensor) -> None:
         rows[:, self._d + 6] = above(self._residuals[places])
         rows[:, self._d + 7] = above(self.norms[places])
+
+
+def _whole(n_rows: int) -> int:
+    """Return how many rows a block of ``n_rows`` is padded to."""
+    return max(_FEWEST_ROWS, 1 << (n_rows - 1).bit_length())
 
 
 def _in_cache(places: Places) -> Iterator[tuple[Any, slice]]:

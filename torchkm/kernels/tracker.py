@@ -25,6 +25,9 @@ from torchkm.kernels.rows import OrderedRows, Places, length, parts, split_at
 # all are.
 _DENSE_SHARE = 0.7
 
+# Rows whose scores and bounds are held at once.
+_ROWS_AT_ONCE = 2**16
+
 PRECISIONS = ("auto", "bfloat16", "float32")
 
 # Numbers of centroids from which products are worth rounding for.
@@ -224,6 +227,10 @@ class Tracker:
 
     def _score(self, places: Places, first_new: int, proven: bool) -> int:
         """Score rows, move the sums of those that change, return how many of the old ones did."""
+        some = parts(places, _ROWS_AT_ONCE)
+        return sum(self._score_some(part, first_new, proven) for part in some)
+
+    def _score_some(self, places: Places, first_new: int, proven: bool) -> int:
         old = self._labels[places].clone()
         scored = self._scorer.score(places, old, proven)
         self._slack[places] = self._lasting(places, scored)

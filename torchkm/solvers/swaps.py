@@ -25,8 +25,9 @@ _FAILURES = 6
 # A trial has settled when the means move less than this, in shares of a row's squared distance.
 _SETTLED, _MOST_PASSES = 1e-5, 30
 
-# Rows of each cluster that tell how it would part, well and at a glance; and of all at least.
-_ROWS_PER_CLUSTER, _ROWS_AT_A_GLANCE, _FEWEST_ROWS = 64, 16, 2**11
+# Rows of each cluster that tell how it would part, well and at a glance; of all at least, and of
+# all at most where a glance does with that.
+_ROWS_PER_CLUSTER, _ROWS_AT_A_GLANCE, _FEWEST_ROWS, _MANY_ROWS = 64, 16, 2**11, 2**15
 
 
 class Swap(NamedTuple):
@@ -101,7 +102,8 @@ def _prospects(
 ) -> Prospects:
     """Return the prospects of ``centroids (k, d)``, as some of the rows tell."""
     k = len(centroids)
-    rows, labels = descent.some_rows(max(_FEWEST_ROWS, rows_per_cluster * k))
+    n_rows = max(_FEWEST_ROWS, min(rows_per_cluster * k, max(_MANY_ROWS, _ROWS_AT_A_GLANCE * k)))
+    rows, labels = descent.some_rows(n_rows)
     share = len(labels) / descent.tracker.n_rows
     losses = descent.tracker.losses(centroids, len(labels)) / share  # (k,)
     parts = halves(rows, k, labels, generator)
