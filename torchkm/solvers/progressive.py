@@ -32,7 +32,7 @@ _FEW, _ROWS_TO_SWAP = 32, 512
 
 # Where it is not: what swaps have to promise, in shares of the inertia, when there are at least so
 # many rows, and for each centroid; and how many rounds they then get.
-_WORTH, _LEAST_ROWS, _ROWS_TO_ASK, _ROUNDS = 0.005, 2**14, 64, 5
+_WORTH, _LEAST_ROWS, _ROWS_TO_ASK, _ROUNDS = 0.005, 2**14, 64, 20
 
 # Passes over a part of the rows at most.
 _MOST_PASSES = 50

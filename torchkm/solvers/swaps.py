@@ -40,8 +40,9 @@ class Swap(NamedTuple):
 def search(descent: Descent, rounds: int, generator: torch.Generator, least: float = 0.0) -> None:
     """Try up to ``rounds`` sets of swaps on the rows that have come in; leave the best centroids.
 
-    Ends when the next set promises less than the share ``least`` of the inertia. Expects a descent
-    that has settled; it is to settle again afterwards.
+    Where a set must promise at least the share ``least`` of the inertia, trials settle only as far
+    as a part of the rows can tell. Expects a descent that has settled; it is to settle again
+    afterwards.
     """
     best, inertia = descent.means, descent.follow_means()
     k = len(best)
@@ -53,7 +54,10 @@ def search(descent: Descent, rounds: int, generator: torch.Generator, least: flo
         if not swaps or promised < least * inertia or n_failed == _FAILURES or descent.stopped:
             break
         descent.restart(_swapped(best, prospects, swaps))
-        descent.settle(_SETTLED * k * inertia / descent.tracker.weight, _MOST_PASSES)
+        if least:
+            descent.settle_on_part(_MOST_PASSES)
+        else:
+            descent.settle(_SETTLED * k * inertia / descent.tracker.weight, _MOST_PASSES)
         if descent.history[-1].inertia < inertia:
             best, inertia = descent.means, descent.follow_means()
             n_failed, failed = 0, set()
