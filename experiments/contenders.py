@@ -23,7 +23,7 @@ _WARM_ROWS, _WARM_ROWS_PER_CLUSTER, _BLOCK = 2000, 40, 4096
 
 # After which passes torchkm is stopped to see how far it has come: each of the first, where the
 # inertia falls fast, and then every so many more in proportion.
-_EACH_OF_FIRST, _GROWTH = 12, 1.15
+_EACH_OF_FIRST, _GROWTH = 12, 1.25
 
 
 class Contender(NamedTuple):

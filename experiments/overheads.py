@@ -2,16 +2,19 @@
 
     python experiments/overheads.py
 
-Four ratios, each side timed in turn with the other in one process (A B A B ...), medians:
+Ratios, each side timed in turn with the others in one process (A B A B ...), medians:
 
 - ``functional.assign`` against the bare product ``x @ centroids.T``;
 - ``functional.assign_and_accumulate`` against the same;
+- a pass of the default solver that scores every row, against the bare product in the dtype it
+  scores in, and against a read of the rows (``x.sum()``);
 - an epoch through the Trainer against the same batches through the bare ``nn.KMeans``;
 - ``import torchkm`` after ``import torch``, in processes of their own.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -32,6 +35,7 @@ from mnist_rows import mnist, train_rows
 from torch import Tensor
 
 import torchkm
+from torchkm.kernels import OrderedRows, Tracker
 from torchkm.lightning import ClusterMetrics, KMeansModule, MNISTDataModule
 from torchkm.solvers import Decay
 
@@ -63,6 +67,7 @@ def main() -> None:
     results = []
     for k in flags.ks:
         results += assignment(rows, k, flags.repeats)
+        results += solver_pass(rows, k, flags.repeats)
         results += trainer_epoch(data, k, flags.repeats)
     results.append(import_time(flags.repeats))
     report = {"machine": describe_machine(), "results": results}
@@ -84,6 +89,33 @@ def assignment(rows: Tensor, k: int, repeats: int) -> list[dict[str, Any]]:
     base = times["x @ centroids.T"]
     return [
         compared(f"{name}, k={k}", times[name], "x @ centroids.T", base) for name in list(sides)[1:]
+    ]
+
+
+def solver_pass(rows: Tensor, k: int, repeats: int) -> list[dict[str, Any]]:
+    """Time passes to and fro between two sets of centroids, so far apart that no row is skipped."""
+    generator = torch.Generator().manual_seed(0)
+    first = torchkm.kmeans(rows, k, max_iter=3, generator=generator).centroids
+    second = first + 0.03 * torch.randn(first.shape, generator=generator)
+    tracker = Tracker(OrderedRows(rows, None, rows.mean(0), False), None, k)
+    tracker.admit(len(rows))
+    tracker.follow(first)
+    dtype = getattr(torch, tracker.precision)
+    narrow, target = rows.to(dtype), first.to(dtype)
+    turns = itertools.cycle([second, first])
+    sides: dict[str, Callable[[], Any]] = {
+        "pass": lambda: tracker.follow(next(turns)),
+        "product": lambda: narrow @ target.T,
+        "x.sum()": rows.sum,
+    }
+    scored = tracker.follow(next(turns)).n_scored
+    if scored < len(rows):
+        raise SystemExit(f"overheads.py: a pass scored {scored:,} of {len(rows):,} rows, not all")
+    times = interleaved(sides, 2 * (repeats // 2))
+    what = f"pass in {tracker.precision}, k={k}"
+    return [
+        compared(what, times["pass"], f"x @ centroids.T in {tracker.precision}", times["product"]),
+        compared(what, times["pass"], "x.sum()", times["x.sum()"]),
     ]
 
 
