@@ -1,4 +1,4 @@
-"""Time torchkm beside other k-means libraries and write docs/results/benchmark.json and .png.
+"""Time torchkm beside other k-means libraries; write docs/results/benchmark.json and its picture.
 
     pip install -e ".[bench]"
     python experiments/benchmark.py
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="Threads of each.")
     parser.add_argument("--contenders", type=list[str], default=_DEFAULTS, help="Who takes part.")
     parser.add_argument("--timeout", type=int, default=600, help="Seconds for one process.")
-    parser.add_argument("--output", type=Path, default=_RESULTS / "benchmark.json", help="JSON.")
+    parser.add_argument("--output", type=Path | None, help="JSON; by default in docs/results.")
     flags = parser.parse_args()
     names = _installed(flags.contenders)
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,8 +64,10 @@ def main() -> None:
         "summary": summary(runs),
         "runs": runs,
     }
-    flags.output.write_text(json.dumps(report, indent=1) + "\n")
-    draw(runs, flags.output.with_suffix(".png"))
+    name = "benchmark" if flags.data == "mnist" else f"benchmark-{flags.data}"
+    output = flags.output or _RESULTS / f"{name}.json"
+    output.write_text(json.dumps(report, indent=1) + "\n")
+    draw(runs, output.with_suffix(".png"))
     print(table(report["summary"]))
 
 

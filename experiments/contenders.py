@@ -25,6 +25,9 @@ _WARM_ROWS, _WARM_ROWS_PER_CLUSTER, _BLOCK = 2000, 40, 4096
 # inertia falls fast, and then every so many more in proportion.
 _EACH_OF_FIRST, _GROWTH = 12, 1.25
 
+# Seconds, and shares of the whole fit, after which it is not stopped any more.
+_LONG, _SHARE = 4.0, 0.3
+
 
 class Contender(NamedTuple):
     """One to be timed.
@@ -135,31 +138,35 @@ def inertia(x: Any, centroids: Any) -> float:
     return total
 
 
-def _way(x: Any, k: int, seed: int) -> list[dict[str, float]]:
-    """Return how far torchkm has come after some of its passes.
+def _way(x: Any, k: int, seed: int, whole: float) -> list[dict[str, float]]:
+    """Return how far torchkm has come after some of its passes, in a fit of ``whole`` seconds.
 
     ``centroids`` is when it has the centroids, ``seconds`` when a call that is stopped there has
-    returned with labels for every row.
+    returned with labels for every row. Not followed to the end where that would take long.
     """
-    n_passes = len(_clock(x, k, seed, None)[0])
-    # All of them before the first inertia: NumPy's threads spin on for a while after its products,
-    # and would slow down what is timed next.
-    stopped = [_clock(x, k, seed, stop) for stop in _stops(n_passes)]
+    stopped, seconds = [], 0.0
+    for stop in _stops():
+        times, seconds, centroids = _clock(x, k, seed, stop)
+        if len(times) < stop or seconds > max(_LONG, _SHARE * whole):
+            break
+        stopped.append((times[-1], seconds, centroids))
+    # The inertia only now: NumPy's threads spin on for a while after its products, and would slow
+    # down what is timed next.
     return [
-        {"centroids": times[-1], "seconds": seconds, "inertia": inertia(x, centroids)}
-        for times, seconds, centroids in stopped
+        {"centroids": first, "seconds": seconds, "inertia": inertia(x, centroids)}
+        for first, seconds, centroids in stopped
     ]
 
 
-def _stops(n_passes: int) -> Iterator[int]:
-    """Return the passes below ``n_passes`` to stop after."""
+def _stops() -> Iterator[int]:
+    """Return the passes to stop after."""
     stop = 1
-    while stop < n_passes:
+    while True:
         yield stop
         stop = max(stop + 1, int(stop * _GROWTH)) if stop >= _EACH_OF_FIRST else stop + 1
 
 
-def _clock(x: Any, k: int, seed: int, stop: int | None) -> tuple[list[float], float, Any]:
+def _clock(x: Any, k: int, seed: int, stop: int) -> tuple[list[float], float, Any]:
     times: list[float] = []
     start = time.perf_counter()
 
@@ -191,7 +198,7 @@ def main() -> None:
         "seconds": seconds,
         "inertia": inertia(x, centroids),
         "extra_mb": (peak - before) / 1024,
-        "way": _way(x, k, seed) if name == "torchkm" else [],
+        "way": _way(x, k, seed, seconds) if name == "torchkm" else [],
     }
     print(json.dumps(found))
 

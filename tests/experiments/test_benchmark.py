@@ -1,5 +1,6 @@
 """The benchmark: fits in processes of their own, and what is made of their figures."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -82,3 +83,23 @@ def test_the_picture_is_drawn(benchmark, tmp_path):
     runs = [run("torchkm", 0, 2.0, 100.0, [(0.1, 0.3, 500.0)]), run("faiss", 0, 4.0, 210.0)]
     benchmark.draw(runs, tmp_path / "front.png")
     assert (tmp_path / "front.png").stat().st_size > 10_000
+
+
+def test_growth_is_measured_and_shown(benchmark):
+    import growth
+
+    one = growth.fit_one(9000, 8, 40, 1)
+    assert one["seconds"]
+    assert one["extra_mb"] >= 0
+    other = {"n": 18000, "d": 8, "k": 40, "seconds": [0.2, 0.4, 0.3], "extra_mb": 7.0}
+    rows = growth.summary([one, other])
+    assert [row["n"] for row in rows] == [9000, 18000]
+    assert "| 18,000 | 8 | 40 | 300 | 7 |" in growth.as_table(rows)
+
+
+def test_torchkm_is_stopped_after_each_of_the_first_passes(benchmark):
+    import contenders
+
+    stops = list(itertools.islice(contenders._stops(), 30))
+    assert stops[:12] == list(range(1, 13))
+    assert all(1 < b / a < 1.3 for a, b in itertools.pairwise(stops[11:]))

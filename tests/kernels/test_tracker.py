@@ -107,6 +107,55 @@ def test_bfloat16_alone_would_give_other_labels_and_is_not_believed(generator):
     check(tracker, x, centroids, None)
 
 
+@pytest.mark.parametrize("n_rows", [257, 1900, 3000])
+def test_labels_need_not_be_proven_on_the_way(n_rows, generator):
+    """They are near the true ones, the sums are theirs, and a proven look mends them."""
+    x = 3 + torch.randn(3000, 64, generator=generator)
+    order = torch.randperm(3000, generator=generator)
+    centroids = x.mean(0) + 0.05 * torch.randn(50, 64, generator=generator)
+    tracker = Tracker(OrderedRows(x, order, x.mean(0), False), None, 50, "bfloat16")
+    tracker.admit(n_rows)
+    assert tracker.follow(centroids, proven=False).n_rescored == 0
+    rows = x[order[:n_rows]]
+    want, _ = true_labels(rows, centroids)
+    wrong = tracker.labels != want
+    assert 0 < wrong.sum() < n_rows / 2
+    apart = torch.cdist(rows.double(), centroids.double())
+    worse = apart.gather(1, tracker.labels.unsqueeze(1)).squeeze(1) - apart.amin(1)
+    assert worse.max() < 2**-6 * apart.amin(1).max()
+    one_hot = torch.nn.functional.one_hot(tracker.labels, 50).double()
+    torch.testing.assert_close(tracker.sums, one_hot.T @ rows.double(), rtol=1e-6, atol=1e-4)
+    tracker.follow(centroids)
+    check(tracker, x, centroids, order)
+
+
+def test_new_rows_are_looked_at_once_in_float32(generator):
+    x = torch.cat([torch.randn(300, 8, generator=generator) + 20 * i for i in range(4)])
+    centroids = torch.stack([part.mean(0) for part in x.split(300)])
+    tracker = Tracker(OrderedRows(x, None, x.mean(0), False), None, 4, "float32")
+    tracker.admit(len(x))
+    tracker.follow(centroids)
+    assert tracker._scorer.n_scored == 0  # beyond the look at which they came in
+
+
+def test_blocks_of_a_product_have_few_shapes(generator, monkeypatch):
+    """Each new one is prepared anew, which takes longer than to multiply it."""
+    x = torch.randn(6000, 40, generator=generator)
+    tracker = Tracker(OrderedRows(x, None, x.mean(0), False), None, 30, "bfloat16")
+    shapes, mm = set(), torch.mm
+
+    def watched(rows, centroids, **out):
+        shapes.add(tuple(rows.shape))
+        return mm(rows, centroids, **out)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    for n_rows, centroids in zip([901, 2333, 6000] * 2, drifting(x, 30, generator), strict=True):
+        tracker.admit(max(n_rows, tracker.n_rows))
+        tracker.follow(centroids)
+    assert len(shapes) <= 5
+    assert all(n_rows.bit_count() == 1 for n_rows, _ in shapes)
+
+
 def test_equal_centroids_give_the_first_as_the_plain_kernel_does(generator):
     x = torch.randn(300, 40, generator=generator)
     centroids = x[:4].repeat(3, 1)
@@ -147,6 +196,16 @@ def test_losses_are_what_the_inertia_rises_by(precision, generator):
         want = ((others - apart.amin(1)) @ weight.double()).item()
         # Never above: leads are proven ones, and what rounding leaves open is not counted.
         assert 0.9 * want <= loss <= want * (1 + 1e-5)
+
+
+def test_losses_of_the_first_rows_only(generator):
+    x = torch.randn(800, 40, generator=generator)
+    tracker = Tracker(OrderedRows(x, None, x.mean(0), False), None, 6, "bfloat16")
+    tracker.admit(800)
+    tracker.follow(x[:6])
+    parts = tracker.losses(x[:6], 300), tracker.losses(x[:6], 800)
+    assert (parts[0] < parts[1]).all()
+    assert parts[0].sum() == pytest.approx(parts[1].sum().item() * 300 / 800, rel=0.2)
 
 
 def test_nothing_is_left_of_a_cluster_whose_rows_have_gone(generator):

@@ -234,3 +234,43 @@ def test_mnist_labels_are_those_of_float32(mnist_rows):
     result = torchkm.kmeans(mnist_rows, 64, max_iter=5, precision="bfloat16", generator=make())
     assert torch.equal(result.labels, assign(mnist_rows, result.centroids).labels)
     assert result.inertia < 1_800_000
+
+
+def unequal_groups(n, n_groups, d=6):
+    """Rows around centres far apart, of which few hold most."""
+    random = make(1)
+    centres = 10 * torch.randn(n_groups, d, generator=random)
+    share = torch.rand(n_groups, generator=random) ** 4 + 0.002
+    which = torch.multinomial(share, n, replacement=True, generator=random)
+    return centres[which] + torch.randn(n, d, generator=random)
+
+
+def test_swaps_come_early_where_they_promise_much(monkeypatch):
+    from torchkm.solvers import progressive
+
+    x = unequal_groups(60_000, 120)
+    settings = {"init": "random", "max_iter": 1}
+    with_swaps = [torchkm.kmeans(x, 60, generator=make(s), **settings) for s in range(3)]
+    monkeypatch.setattr(progressive, "_WORTH", 2.0)
+    without = [torchkm.kmeans(x, 60, generator=make(s), **settings) for s in range(3)]
+    for one, other in zip(with_swaps, without, strict=True):
+        assert one.inertia < 0.95 * other.inertia
+        on_part = [record for record in one.history if record.n_rows < len(x)]
+        assert len(on_part) > sum(record.n_rows < len(x) for record in other.history)
+
+
+def test_no_swaps_are_tried_early_where_they_promise_little(monkeypatch):
+    from torchkm.solvers import progressive
+
+    x = torch.rand(60_000, 2, generator=make(2))
+    monkeypatch.setattr(progressive, "search", None)  # would fail
+    torchkm.kmeans(x, 100, generator=make(), max_iter=2)
+
+
+def test_halves_of_many_wide_rows_are_found_in_few_dimensions():
+    x = torch.randn(6000, 200, generator=make(3))
+    x[::2] += 3 * torch.randn(200, generator=make(4)) / 200**0.5 * 5
+    found = halves(as_problem(x, None, "euclidean"), 1, torch.zeros(6000).long(), make())
+    whole = (x - x.mean(0)).square().sum()
+    parts = sum((part - part.mean(0)).square().sum() for part in (x[::2], x[1::2]))
+    assert found.gains[0].item() == pytest.approx((whole - parts).item(), rel=1e-3)

@@ -63,8 +63,8 @@ def seed(
             of the wrong shape.
 
     Cost:
-        k-means++: ``2 k m d ln k`` operations for its ``m`` rows. k-means||: five passes with
-        ``2 k`` centroids. random: none.
+        k-means++: ``2 k m p ln k`` operations for its ``m`` rows in ``p`` dimensions: d, or 64
+        where d is 128 or more. k-means||: five passes with ``2 k`` centroids. random: none.
 
     Example:
         >>> import torch
