@@ -26,7 +26,7 @@ _WARM_ROWS, _WARM_ROWS_PER_CLUSTER, _BLOCK = 2000, 40, 4096
 _EACH_OF_FIRST, _GROWTH = 12, 1.25
 
 # Seconds, and shares of the whole fit, after which it is not stopped any more.
-_LONG, _SHARE = 4.0, 0.3
+_LONG, _SHARE = 4.0, 0.1
 
 
 class Contender(NamedTuple):
