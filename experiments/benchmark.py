@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -188,8 +189,13 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     ks = sorted({run["k"] for run in runs})
-    figure, axes = pyplot.subplots(1, len(ks), figsize=(4.2 * len(ks), 4), squeeze=False)
-    for axis, k in zip(axes[0], ks, strict=True):
+    n_columns = min(3, len(ks))
+    n_rows = math.ceil(len(ks) / n_columns)
+    size = (4.2 * n_columns, 3.6 * n_rows)
+    figure, grid = pyplot.subplots(n_rows, n_columns, figsize=size, squeeze=False)
+    for axis in grid.flat[len(ks) :]:
+        axis.remove()
+    for axis, k in zip(grid.flat, ks, strict=False):
         here = [run for run in runs if run["k"] == k]
         best = min(run["inertia"] for run in here)
         for name in dict.fromkeys(run["contender"] for run in here):
@@ -212,11 +218,14 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
                 alpha=0.7,
                 label="torchkm, stopped on its way" if index == 0 else None,
             )
-        axis.set(title=f"k = {k}", xscale="log", xlabel="seconds", ylim=(-0.1, 4))
+        worst = max(100 * (run["inertia"] / best - 1) for run in here)
+        top = max(4.0, 1.1 * worst)
+        axis.set(title=f"k = {k}", xscale="log", xlabel="seconds", ylim=(-0.025 * top, top))
+        axis.set_ylabel("inertia above the best, %")
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("inertia above the best, %")
-    axes[0][-1].legend(fontsize=7)
-    figure.tight_layout()
+    keys = grid.flat[0].get_legend_handles_labels()
+    figure.legend(*keys, loc="lower center", ncol=4, fontsize=8)
+    figure.tight_layout(rect=(0, 0.5 / size[1], 1, 1))
     figure.savefig(path, dpi=110)
 
 
