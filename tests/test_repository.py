@@ -68,6 +68,7 @@ def test_figures_in_the_readme_are_those_in_the_results():
 
         import benchmark
         import figures
+        import growth
         import overheads
         import passes
     finally:
@@ -77,7 +78,10 @@ def test_figures_in_the_readme_are_those_in_the_results():
     ratios = json.loads((results / "overheads.json").read_text())
     assert figures.as_table(mnist["medians"]) in README
     assert overheads.as_table(ratios["results"]) in README
-    others = json.loads((results / "benchmark.json").read_text())
-    assert benchmark.table(benchmark.summary(others["runs"])) in README
+    for path in results.glob("benchmark*.json"):
+        others = json.loads(path.read_text())
+        assert benchmark.table(benchmark.summary(others["runs"])) in README
+    shapes = json.loads((results / "growth.json").read_text())
+    assert growth.as_table(growth.summary(shapes["runs"])) in README
     work = json.loads((results / "passes.json").read_text())["fits"]
     assert passes.as_table(work, 60_000) in (ROOT / "docs" / "design.md").read_text()
