@@ -25,7 +25,7 @@ _WARM_ROWS, _WARM_ROWS_PER_CLUSTER, _BLOCK = 2000, 40, 4096
 # inertia falls fast, and then every so many more in proportion.
 _EACH_OF_FIRST, _GROWTH = 12, 1.25
 
-# Seconds, and shares of the whole fit, after which it is not stopped any more.
+# Seconds until it has the centroids, and shares of the whole fit, beyond which it is not stopped.
 _LONG, _SHARE = 4.0, 0.1
 
 
@@ -144,10 +144,10 @@ def _way(x: Any, k: int, seed: int, whole: float) -> list[dict[str, float]]:
     ``centroids`` is when it has the centroids, ``seconds`` when a call that is stopped there has
     returned with labels for every row. Not followed to the end where that would take long.
     """
-    stopped, seconds = [], 0.0
+    stopped = []
     for stop in _stops():
         times, seconds, centroids = _clock(x, k, seed, stop)
-        if len(times) < stop or seconds > max(_LONG, _SHARE * whole):
+        if len(times) < stop or times[-1] > max(_LONG, _SHARE * whole):
             break
         stopped.append((times[-1], seconds, centroids))
     # The inertia only now: NumPy's threads spin on for a while after its products, and would slow
