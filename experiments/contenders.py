@@ -9,13 +9,13 @@ starting threads counts for none. The inertia is taken here, for all alike, in f
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from machine import forget_the_peak, peak
 
 Fit = Callable[[Any, int, int], Any]
 
@@ -186,18 +186,19 @@ def main() -> None:
     torch.set_num_threads(threads)
     x, fit = np.load(path), CONTENDERS[name].fit
     fit(x[: max(_WARM_ROWS, _WARM_ROWS_PER_CLUSTER * k)], k, seed)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_the_peak()
+    before = peak()
     start = time.perf_counter()
     centroids = fit(x, k, seed)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    extra = peak() - before
     found = {
         "contender": name,
         "k": k,
         "seed": seed,
         "seconds": seconds,
         "inertia": inertia(x, centroids),
-        "extra_mb": (peak - before) / 1024,
+        "extra_mb": extra / 1024,
         "way": _way(x, k, seed, seconds) if name == "torchkm" else [],
     }
     print(json.dumps(found))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 from benchmark import mixture
 from jsonargparse import ArgumentParser
-from machine import describe_machine
+from machine import describe_machine, forget_the_peak, peak
 
 import torchkm
 
@@ -70,8 +69,8 @@ def fit_one(n: int, d: int, k: int, threads: int) -> dict[str, Any]:
     x = torch.from_numpy(mixture(n, d))
     settings: dict[str, Any] = {"init": "random", "tol": 0, "max_iter": _PASSES}
     torchkm.kmeans(x[:_WARM_ROWS], k, **settings)
-    _forget_the_peak()
-    before = _peak()
+    forget_the_peak()
+    before = peak()
     clock = [time.perf_counter()]
 
     def callback(record: torchkm.PassRecord) -> None:
@@ -81,25 +80,8 @@ def fit_one(n: int, d: int, k: int, threads: int) -> dict[str, Any]:
     history = torchkm.kmeans(x, k, generator=generator, callback=callback, **settings).history
     whole = [i for i, record in enumerate(history) if record.n_rows == n][1:]  # one lets rows in
     seconds = [clock[i + 1] - clock[i] for i in whole if history[i].n_scored == n]
-    extra = (_peak() - before) / 2**10
+    extra = (peak() - before) / 2**10
     return {"n": n, "d": d, "k": k, "seconds": seconds, "extra_mb": extra}
-
-
-def _forget_the_peak() -> None:
-    """Let the peak start from what is held now, where Linux lets us."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _peak() -> int:
-    """Return the largest memory held, in KiB."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1])
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
