@@ -156,6 +156,20 @@ def test_blocks_of_a_product_have_few_shapes(generator, monkeypatch):
     assert all(n_rows.bit_count() == 1 for n_rows, _ in shapes)
 
 
+def test_the_rounding_of_rows_is_bounded():
+    """Centroids that bfloat16 holds exactly, rows on the other side of their middle once rounded."""
+    centroids = torch.tensor([[0.0, 0.0], [2.0, 0.25]])
+    beside = torch.tensor(0.10645).bfloat16().float().expand(300)
+    middle = 1 + 0.25**2 / 4 - 0.25 * beside / 2
+    along = middle + torch.linspace(1e-4, 1e-3, 300)
+    assert (along.bfloat16().float() < middle).all()
+    x = torch.stack([along, beside], dim=1)
+    tracker = Tracker(OrderedRows(x, None, torch.zeros(2), False), None, 2, "bfloat16")
+    tracker.admit(300)
+    tracker.follow(centroids)
+    assert (tracker.labels == 1).all()
+
+
 def test_equal_centroids_give_the_first_as_the_plain_kernel_does(generator):
     x = torch.randn(300, 40, generator=generator)
     centroids = x[:4].repeat(3, 1)
