@@ -157,7 +157,7 @@ def test_blocks_of_a_product_have_few_shapes(generator, monkeypatch):
 
 
 def test_the_rounding_of_rows_is_bounded():
-    """Centroids that bfloat16 holds exactly, rows on the other side of their middle once rounded."""
+    """bfloat16 holds the centroids exactly, and has the rows on the other side of their middle."""
     centroids = torch.tensor([[0.0, 0.0], [2.0, 0.25]])
     beside = torch.tensor(0.10645).bfloat16().float().expand(300)
     middle = 1 + 0.25**2 / 4 - 0.25 * beside / 2
