@@ -17,7 +17,8 @@ def make(value):
 
 
 def fit(x, init, solver="lloyd", *, batch_size=100, max_iter=50, shift=0.0, callback=None):
-    stopping = Stopping(max_iter, shift, callback)
+    watch = None if callback is None else lambda record, _: callback(record)
+    stopping = Stopping(max_iter, shift, watch)
     problem = as_problem(x, None, "euclidean")
     return run(problem, init.clone(), RULES[solver], batch_size, stopping, make(0))
 

@@ -18,7 +18,7 @@ from torchkm.functional.assignment import check_norms, sq_distances_to
 from torchkm.functional.geometry import centroids_on, sq_movements
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
-from torchkm.solvers.outcome import Callback, PassRecord
+from torchkm.solvers.outcome import PassRecord, Watch
 from torchkm.solvers.rules import Lloyd
 from torchkm.solvers.update import CentroidState, reseed_and_update, update
 
@@ -67,7 +67,7 @@ class Descent:
             their standard errors tell.
         tracker: the rows so far and their labels.
         history: a record of each pass.
-        stopped: whether the callback said to stop.
+        stopped: whether who watches said to stop.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Descent:
         order: Tensor | None,
         centroids: Tensor,
         precision: str,
-        callback: Callback | None,
+        watch: Watch | None,
     ) -> None:
         self.problem, self.centroids, self.means = problem, centroids, centroids
         self.noise = float("inf")
@@ -88,7 +88,7 @@ class Descent:
             len(centroids),
             precision,
         )
-        self._order, self._callback, self._momentum = order, callback, Momentum()
+        self._order, self._watch, self._momentum = order, watch, Momentum()
 
     def admit(self, n_rows: int) -> None:
         """Let rows in until there are ``n_rows``."""
@@ -134,7 +134,7 @@ class Descent:
             number, max(inertia, 0.0), moved, followed.n_changed, n_reseeded, *counted
         )
         self.history.append(record)
-        self.stopped = self._callback is not None and bool(self._callback(record))
+        self.stopped = self._watch is not None and bool(self._watch(record, self.means))
         return record
 
     def settle(self, shift: float, max_passes: int) -> None:

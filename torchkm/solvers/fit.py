@@ -22,7 +22,7 @@ from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.functional.stats import mean_and_variance
 from torchkm.solvers.loop import Fit, Stopping, run
-from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status
+from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status, Watch
 from torchkm.solvers.progressive import Effort, progress
 from torchkm.solvers.rules import UpdateRule, as_rule
 
@@ -50,6 +50,11 @@ class KMeansResult:
     status: Status
     history: tuple[PassRecord, ...]
     precision: str
+
+    @property
+    def n_empty(self) -> int:
+        """How many clusters hold no row."""
+        return int((torch.bincount(self.labels, minlength=len(self.centroids)) == 0).sum())
 
     def __repr__(self) -> str:
         """Name the size, the score and the outcome; tensors are left out."""
@@ -133,23 +138,65 @@ def kmeans(
         >>> result.centroids.T
         tensor([[0.5000, 9.5000]])
     """
-    problem = as_problem(x, sample_weight, metric)
-    k = check_k(k, len(problem.x))
-    batch_size = check_integer("batch_size", batch_size, 1)
-    n_init = check_integer("n_init", n_init, 1)
-    max_iter = check_integer("max_iter", max_iter, 1)
-    tol = check_number("tol", tol, 0)
-    generator = as_generator(generator)
     check_callable("callback", callback)
-    effort = Effort(tol, max_iter, check_integer("refine", refine, 0), callback)
-    check_precision(precision, problem)
-    if isinstance(solver, str) and solver == "auto":
-        fit = progress(problem, k, init, n_init, precision, effort, generator)
+    result = solve(
+        x,
+        k,
+        init,
+        sample_weight,
+        as_generator(generator),
+        None if callback is None else lambda record, _: callback(record),
+        Settings(n_init, solver, refine, precision, batch_size, max_iter, tol, metric),
+    )
+    if result.n_empty:
+        warnings.warn(
+            f"{result.n_empty} of {k} clusters hold no row at the end: the rows have fewer "
+            "distinct values than there are clusters, or too few passes were made",
+            EmptyClusterWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``kmeans`` can be told besides the rows, in its words."""
+
+    n_init: int = 1
+    solver: str | UpdateRule = "auto"
+    refine: int = 0
+    precision: str = "auto"
+    batch_size: int = 4096
+    max_iter: int = 300
+    tol: float = 1e-4
+    metric: str = "euclidean"
+
+
+@torch.no_grad()
+def solve(
+    x: Any,
+    k: int,
+    init: Init,
+    sample_weight: Any,
+    generator: torch.Generator,
+    watch: Watch | None,
+    settings: Settings,
+) -> KMeansResult:
+    """Check what ``kmeans`` was given and run it; who asks warns of empty clusters."""
+    problem = as_problem(x, sample_weight, settings.metric)
+    k = check_k(k, len(problem.x))
+    batch_size = check_integer("batch_size", settings.batch_size, 1)
+    n_init = check_integer("n_init", settings.n_init, 1)
+    max_iter = check_integer("max_iter", settings.max_iter, 1)
+    refine = check_integer("refine", settings.refine, 0)
+    effort = Effort(check_number("tol", settings.tol, 0), max_iter, refine, watch)
+    check_precision(settings.precision, problem)
+    if isinstance(settings.solver, str) and settings.solver == "auto":
+        fit = progress(problem, k, init, n_init, settings.precision, effort, generator)
     else:
-        rule = as_rule(solver, also=("auto",))
-        _check_only_auto(refine, precision)
+        rule = as_rule(settings.solver, also=("auto",))
+        _check_only_auto(settings)
         fit = _by_rule(problem, k, init, n_init, rule, batch_size, effort, generator)
-    _warn_of_empty_clusters(fit)
     return KMeansResult(
         fit.centroids,
         fit.labels,
@@ -174,7 +221,7 @@ def _by_rule(
     check_finite(problem.x)
     mean, variance = mean_and_variance(problem)
     problem = replace(problem, origin=mean)  # as in scikit-learn
-    stopping = Stopping(effort.max_iter, effort.tol * variance, effort.callback)
+    stopping = Stopping(effort.max_iter, effort.tol * variance, effort.watch)
 
     def one_run() -> Fit:
         centroids = seeds(problem, k, init, generator)
@@ -183,20 +230,9 @@ def _by_rule(
     return min((one_run() for _ in range(n_init)), key=lambda fit: fit.inertia)
 
 
-def _check_only_auto(refine: int, precision: str) -> None:
+def _check_only_auto(settings: Settings) -> None:
+    refine, precision = settings.refine, settings.precision
     if refine:
         raise ValueError(f'refine belongs to solver "auto", got refine={refine} with another')
     if precision != "auto":
         raise ValueError(f'precision belongs to solver "auto", got {precision!r} with another')
-
-
-def _warn_of_empty_clusters(result: Fit) -> None:
-    k = len(result.centroids)
-    n_empty = int((torch.bincount(result.labels, minlength=k) == 0).sum())
-    if n_empty:
-        warnings.warn(
-            f"{n_empty} of {k} clusters hold no row at the end: the rows have fewer distinct "
-            "values than there are clusters, or too few passes were made",
-            EmptyClusterWarning,
-            stacklevel=4,
-        )

@@ -20,7 +20,7 @@ from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.functional.stats import one_read
 from torchkm.kernels import sum_dtype
-from torchkm.solvers.outcome import Callback, PassRecord, Status
+from torchkm.solvers.outcome import PassRecord, Status, Watch
 from torchkm.solvers.rules import UpdateRule
 from torchkm.solvers.update import CentroidState, Step, reseed_and_update, update
 
@@ -32,12 +32,12 @@ class Stopping:
     Attributes:
         max_iter: passes at most.
         shift: summed squared movement in a pass that counts as none.
-        callback: called after each pass; a true answer stops.
+        watch: called after each pass; a true answer stops.
     """
 
     max_iter: int
     shift: float
-    callback: Callback | None
+    watch: Watch | None
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run(
         one = _one_pass(problem, state, rule, batches, labels)
         record = PassRecord(len(history) + 1, *one.figures, n, n, 0)
         history.append(record)
-        status = _status(record, stopping)
+        status = _status(record, one.state.centroids, stopping)
         if status is Status.LABELS_UNCHANGED and one.whole is not None:
             # The same labels a pass ago gave these very centroids.
             return assigned(problem, state.centroids, status, history, one.whole)
@@ -176,8 +176,8 @@ def _shift(start: Tensor, state: CentroidState, origin: Tensor) -> Tensor:
     return sq_movements(start, state.centroids, origin).sum(dtype=state.counts.dtype)
 
 
-def _status(record: PassRecord, stopping: Stopping) -> Status | None:
-    stop = stopping.callback(record) if stopping.callback is not None else False
+def _status(record: PassRecord, centroids: Tensor, stopping: Stopping) -> Status | None:
+    stop = stopping.watch(record, centroids) if stopping.watch is not None else False
     if record.n_changed == 0 and record.n_reseeded == 0:
         return Status.LABELS_UNCHANGED
     if record.shift <= stopping.shift:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
+from torch import Tensor
+
 
 class Status(Enum):
     """Why a fit stopped; ``value`` is its name in files, ``message`` a sentence for people.
@@ -66,6 +68,9 @@ class PassRecord(NamedTuple):
 
 
 Callback = Callable[[PassRecord], object]
+
+# The same with the centroids ``(k, d)`` that the pass led to.
+Watch = Callable[[PassRecord, Tensor], object]
 
 
 class EmptyClusterWarning(UserWarning):

@@ -19,7 +19,7 @@ from torchkm.functional.problem import Problem, rows_as_centroids
 from torchkm.functional.seeding import Init, seeds
 from torchkm.solvers.descent import Descent
 from torchkm.solvers.loop import Fit, assigned
-from torchkm.solvers.outcome import Callback, Status
+from torchkm.solvers.outcome import Status, Watch
 from torchkm.solvers.restarts import race
 from torchkm.solvers.swaps import promise, search
 
@@ -50,13 +50,13 @@ class Effort:
             this times the mean variance of a feature.
         max_iter: passes over all rows at most, in each descent.
         refine: rounds of swaps at most, once they have settled.
-        callback: called after each pass; a true answer stops.
+        watch: called after each pass; a true answer stops.
     """
 
     tol: float
     max_iter: int
     refine: int
-    callback: Callback | None
+    watch: Watch | None
 
 
 def progress(
@@ -77,7 +77,7 @@ def progress(
     seeded = first if on_part else problem
     starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
     rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
-    descent = Descent(problem, order, race(rungs, starts), precision, effort.callback)
+    descent = Descent(problem, order, race(rungs, starts), precision, effort.watch)
     enough = _ROWS_TO_SWAP * k if k <= _FEW else max(_LEAST_ROWS, _ROWS_TO_ASK * k)
     size_to_swap = next((size for size in sizes[:-1] if size >= enough), None)
     for size in sizes[:-1]:
