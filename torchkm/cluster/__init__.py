@@ -1,0 +1,10 @@
+"""The scikit-learn face: estimators that take the place of those of ``sklearn.cluster``.
+
+Everything is done by the core; what lives here is how scikit-learn would have it said. No k-means
+arithmetic may live here, and no other face of torchkm is imported.
+"""
+
+from torchkm.cluster.kmeans import KMeans
+from torchkm.cluster.parameters import InvalidParameterError
+
+__all__ = ["InvalidParameterError", "KMeans"]

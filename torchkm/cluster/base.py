@@ -1,0 +1,215 @@
+"""What the estimators share: how rows come in, and what can be asked once there are centroids."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from torchkm import functional
+from torchkm.cluster import parameters
+from torchkm.cluster.callbacks import CallbackSupportMixin
+from torchkm.cluster.kinds import Data, read
+from torchkm.functional import ClusterStats
+
+
+class CentroidEstimator(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClusterMixin,
+    BaseEstimator,
+):
+    """An estimator whose whole knowledge is ``cluster_centers_``."""
+
+    cluster_centers_: Any
+    labels_: Any
+    metric: str
+    device: Any
+    init: Any
+    n_init: Any
+    n_clusters: int
+    random_state: Any
+    _checks: ClassVar[dict[str, parameters.Check]] = {
+        "n_clusters": parameters.integer(1),
+        "init": parameters.start,
+        "n_init": parameters.either("auto", parameters.integer(1)),
+        "max_iter": parameters.integer(1),
+        "tol": parameters.number,
+        "verbose": parameters.flag,
+        "device": parameters.place,
+        "metric": parameters.one_of(*functional.METRICS),
+    }
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit, and return the labels of the rows.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to cluster.
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns:
+        -------
+        labels : array of shape (n_samples,)
+        """
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit, and return the distances of the rows to the centroids.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to cluster.
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in ``fit``.
+
+        Returns:
+        -------
+        X_new : array of shape (n_samples, n_clusters)
+        """
+        return self.fit(X, sample_weight=sample_weight)._distances(X)
+
+    def predict(self, X: Any) -> Any:
+        """Return the nearest centroid of each row.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows; of any kind, whatever the estimator was fitted on.
+
+        Returns:
+        -------
+        labels : array of shape (n_samples,), of the kind of ``X``
+        """
+        data = self._known(X)
+        found = functional.assign(data.rows, self._centroids(data), metric=self.metric)
+        return data.kind.labels(found.labels)
+
+    def transform(self, X: Any) -> Any:
+        """Return the distance of each row to each centroid (not squared).
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows.
+
+        Returns:
+        -------
+        X_new : array of shape (n_samples, n_clusters), of the kind of ``X``
+        """
+        return self._distances(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the inertia of the rows about the centroids, with a minus.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative; None counts each row once.
+
+        Returns:
+        -------
+        score : float
+        """
+        data = self._known(X, sample_weight)
+        found = functional.assign(data.rows, self._centroids(data), metric=self.metric)
+        return -ClusterStats.weighed(found.sq_distances, data.weight).item()
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that CSR rows are welcome, and that float32 stays float32."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with tensors on the CPU, so that it loads where there is no GPU."""
+        state = super().__getstate__()
+        return {
+            name: value.cpu() if isinstance(value, Tensor) else value
+            for name, value in state.items()
+        }
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+    def _known(self, X: Any, sample_weight: Any = None) -> Data:
+        check_is_fitted(self)
+        return read(self, X, sample_weight, reset=False)
+
+    def _centroids(self, data: Data) -> Tensor:
+        """Return ``cluster_centers_`` as a tensor where the rows lie."""
+        came = self.cluster_centers_
+        centroids = came if isinstance(came, Tensor) else torch.as_tensor(np.asarray(came))
+        return centroids.to(data.device)
+
+    def _distances(self, X: Any) -> Any:
+        data = self._known(X)
+        out = functional.distances(data.rows, self._centroids(data), metric=self.metric)
+        return data.kind.give(out)
+
+
+@contextmanager
+def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
+    """Give ``estimator`` back what it had learnt, where learning fails."""
+    before = {name: value for name, value in vars(estimator).items() if _is_learnt(name)}
+    try:
+        yield
+    except BaseException:
+        for name in [name for name in vars(estimator) if _is_learnt(name)]:
+            delattr(estimator, name)
+        vars(estimator).update(before)
+        raise
+
+
+def check_enough_rows(estimator: CentroidEstimator, data: Data) -> None:
+    """Raise where there are fewer rows than clusters.
+
+    Raises:
+        ValueError: both numbers are in the message.
+    """
+    n = data.rows.shape[0]
+    if n < estimator.n_clusters:
+        raise ValueError(f"n_samples={n} should be >= n_clusters={estimator.n_clusters}.")
+
+
+def warn_of_few_clusters(n_clusters: int, n_empty: int) -> None:
+    """Warn as scikit-learn does where fewer clusters hold rows than were asked for.
+
+    Warns:
+        ConvergenceWarning: both numbers are in the message.
+    """
+    if n_empty:
+        warnings.warn(
+            f"Number of distinct clusters ({n_clusters - n_empty}) found smaller than n_clusters "
+            f"({n_clusters}). Possibly due to duplicate points in X.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def _is_learnt(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")

@@ -1,0 +1,163 @@
+"""Kinds of arrays: what came in becomes a tensor, and what goes out is of the same kind again."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from torchkm.functional.arrays import as_sample_weight, as_tensor
+
+_NUMPY, _TORCH = "NumPy array", "torch tensor"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A family of arrays that may stand together in one call.
+
+    Attributes:
+        name: how an error calls it.
+        device: where its arrays lie.
+        give: makes an array of this kind of a tensor.
+    """
+
+    name: str
+    device: torch.device
+    give: Callable[[Tensor], Any]
+
+    def labels(self, labels: Tensor) -> Any:
+        """Return ``labels (n,)`` as this kind has them: int32 in NumPy, as from scikit-learn."""
+        return self.give(labels.int() if self.name == _NUMPY else labels)
+
+    def tensor(self, value: Any, name: str) -> Tensor:
+        """Return another array of the same call as a tensor; lists go with any kind.
+
+        Raises:
+            TypeError: an array of another kind than ``X``.
+        """
+        came = _TORCH if isinstance(value, (list, tuple)) else _name_of(value)
+        if isinstance(value, (list, tuple)) or came == self.name == _NUMPY:
+            return as_tensor(np.asarray(value), name).to(self.device)
+        if came != self.name:
+            raise TypeError(f"{name} must be of the kind of X, a {self.name}; got a {came}")
+        return value if isinstance(value, Tensor) else torch.from_dlpack(value)
+
+
+class Data(NamedTuple):
+    """What one call was given.
+
+    Attributes:
+        rows: dense ``(n, d)``, or CSR; on the device to compute on.
+        weight: ``(n,)``, or None where all rows count once.
+        kind: of what came, and so of what is given back.
+    """
+
+    rows: Any
+    weight: Tensor | None
+    kind: Kind
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.rows.device if isinstance(self.rows, Tensor) else torch.device("cpu")
+
+    @property
+    def shown(self) -> Any:
+        """The rows as a caller's function is to see them."""
+        return self.kind.give(self.rows) if isinstance(self.rows, Tensor) else self.rows
+
+
+def read(estimator: BaseEstimator, X: Any, sample_weight: Any = None, *, reset: bool) -> Data:
+    """Return what a call of ``estimator`` was given, checked, where it is to be computed.
+
+    Raises:
+        TypeError: as ``read_rows``; weights of another kind than the rows.
+        ValueError: as ``read_rows``; weights of a wrong shape, negative, or all zero.
+    """
+    rows, kind = read_rows(estimator, X, reset=reset)
+    weight = _weight(rows, kind, sample_weight)
+    device = estimator.device
+    if device is None:
+        return Data(rows, weight, kind)
+    if not isinstance(rows, Tensor):
+        if torch.device(device).type != "cpu":
+            raise ValueError(f"device must be None or 'cpu' for sparse rows, got {device!r}")
+        return Data(rows, weight, kind)
+    return Data(rows.to(device), None if weight is None else weight.to(device), kind)
+
+
+def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Any, Kind]:
+    """Return ``X`` as rows for the core, dense or CSR, and its kind.
+
+    Sets ``n_features_in_`` and, for frames, ``feature_names_in_``, or checks against them.
+
+    Raises:
+        TypeError: sparse rows of another format than can be made CSR, numbers that are not real.
+        ValueError: what ``sklearn.utils.validation.validate_data`` refuses.
+    """
+    name = _name_of(X)
+    if name == _NUMPY:
+        rows = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            order="C",
+        )
+        kind = Kind(name, torch.device("cpu"), lambda tensor: tensor.cpu().numpy())
+        return (as_tensor(rows, "X") if isinstance(rows, np.ndarray) else rows), kind
+    tensor = X if isinstance(X, Tensor) else torch.from_dlpack(X)
+    if tensor.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {tensor.ndim}D array instead: X has shape "
+            f"{tuple(tensor.shape)}. Reshape your data either using X.reshape(-1, 1) if it has a "
+            "single feature or X.reshape(1, -1) if it contains a single sample."
+        )
+    validate_data(estimator, tensor, reset=reset, skip_check_array=True)
+    if not tensor.is_floating_point() and tensor.dtype in _WHOLE:
+        tensor = tensor.double()
+    device = tensor.device
+    if isinstance(X, Tensor):
+        return tensor.detach(), Kind(name, device, lambda tensor: tensor.to(device))
+    return tensor, Kind(name, device, _giver(X, device))
+
+
+_WIDE = (torch.float64, np.float64)
+
+# Whole numbers that become float64, as in scikit-learn; uint8 rows are read as they are.
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+
+
+def _weight(rows: Any, kind: Kind, sample_weight: Any) -> Tensor | None:
+    """Return ``sample_weight (n,)``; None where every row counts once."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, numbers.Real):
+        sample_weight = [float(sample_weight)] * rows.shape[0]
+    weight = kind.tensor(sample_weight, "sample_weight")
+    checked = as_sample_weight(weight.double() if rows.dtype in _WIDE else weight, rows)
+    return None if checked is None or bool((checked == 1).all()) else checked
+
+
+def _name_of(value: Any) -> str:
+    """Return the kind of an array; whatever NumPy can read is a NumPy array."""
+    if isinstance(value, Tensor):
+        return _TORCH
+    module = type(value).__module__.partition(".")[0]
+    if hasattr(value, "__dlpack__") and module not in ("numpy", "polars", "pandas", "pyarrow"):
+        return f"{module} array"
+    return _NUMPY
+
+
+def _giver(example: Any, device: torch.device) -> Callable[[Tensor], Any]:
+    """Return what makes arrays like ``example`` of tensors, or tensors where it cannot be told."""
+    space = example.__array_namespace__() if hasattr(example, "__array_namespace__") else torch
+    return lambda tensor: space.from_dlpack(tensor.to(device))

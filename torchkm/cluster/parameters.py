@@ -1,0 +1,92 @@
+"""What the parameters of an estimator may be, and an error that names the one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+
+from torchkm.functional.checks import check_integer, check_known, check_number
+
+Check = Callable[[str, Any], object]
+
+
+class InvalidParameterError(ValueError, TypeError):
+    """A parameter of a type or value that it may not have.
+
+    Both a ``ValueError`` and a ``TypeError``, as scikit-learn's own is.
+    """
+
+
+def integer(least: int) -> Check:
+    """Return a check for integers of at least ``least``."""
+    return lambda name, value: check_integer(name, value, least)
+
+
+def number(name: str, value: Any) -> None:
+    """Check for finite numbers from 0."""
+    check_number(name, value, 0)
+
+
+def flag(name: str, value: Any) -> None:
+    """Check for what says yes or no: a bool, or a number as ``verbose`` may be."""
+    if not isinstance(value, bool):
+        check_integer(name, value, 0)
+
+
+def one_of(*known: str) -> Check:
+    """Return a check for ``known`` names."""
+    return lambda name, value: check_known(name, value, known)
+
+
+def either(word: str | None, check: Check) -> Check:
+    """Return a check that also lets one ``word`` pass, or None."""
+
+    def run(name: str, value: Any) -> None:
+        if value is None or isinstance(value, str):
+            if value != word:
+                raise ValueError(f"{name} must be a number or {word!r}, got {value!r}")
+            return
+        check(name, value)
+
+    return run
+
+
+def start(name: str, value: Any) -> None:
+    """Check for ``init``: a known name, a function or what may be an array."""
+    if isinstance(value, str):
+        check_known(name, value, STARTS)
+    elif value is None or isinstance(value, (bool, int, float)):
+        raise TypeError(
+            f"{name} must be one of {', '.join(map(repr, STARTS))}, a function or an array of "
+            f"shape (n_clusters, n_features), got {value!r}"
+        )
+
+
+def place(name: str, value: Any) -> None:
+    """Check for what names a device, or None."""
+    if value is None:
+        return
+    try:
+        torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{name} must name a device as torch does, got {value!r}") from error
+
+
+STARTS = ("k-means++", "k-means||", "random")
+
+
+def check_parameters(estimator: BaseEstimator, checks: dict[str, Check]) -> None:
+    """Check the parameters of ``estimator`` that ``checks`` knows.
+
+    Raises:
+        InvalidParameterError: the message names the estimator, the parameter, what came and what
+            was expected.
+    """
+    for name, check in checks.items():
+        try:
+            check(name, getattr(estimator, name))
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(f"{type(estimator).__name__}: {error}") from error

@@ -1,0 +1,78 @@
+"""Where a fit begins: ``init`` and ``n_init`` as scikit-learn reads them, for the core."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchkm.cluster.kinds import Data
+from torchkm.functional.seeding import Init
+
+_LARGEST_SEED = 2**31 - 1
+
+
+class Start(NamedTuple):
+    """How a fit begins.
+
+    Attributes:
+        init: as the core takes it.
+        n_init: how many starts.
+        given: whether the first centroids come from the caller.
+    """
+
+    init: Init
+    n_init: int
+    given: bool
+
+
+def start_of(
+    estimator: Any, data: Data, random_state: np.random.RandomState, n_random: int
+) -> Start:
+    """Return how ``estimator`` is to begin; ``n_random`` starts are "auto" where chance decides.
+
+    Raises:
+        TypeError: an array of another kind than the rows.
+        ValueError: an array of another shape than ``(n_clusters, n_features)``.
+
+    Warns:
+        RuntimeWarning: several starts from given centroids, which are one.
+    """
+    init, n_init = estimator.init, estimator.n_init
+    if isinstance(init, str):
+        many = n_random if init == "random" else 1
+        return Start(init, many if n_init == "auto" else n_init, False)
+    shape = (estimator.n_clusters, data.rows.shape[1])
+    if callable(init):
+
+        def ask(*_: Any) -> Tensor:
+            came = init(data.shown, estimator.n_clusters, random_state=random_state)
+            return _centroids(came, data, shape)
+
+        return Start(ask, n_random if n_init == "auto" else n_init, True)
+    if n_init not in ("auto", 1):
+        warnings.warn(
+            "Explicit initial center position passed: performing only one init in "
+            f"{type(estimator).__name__} instead of n_init={n_init}.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return Start(_centroids(init, data, shape), 1, True)
+
+
+def generator_from(random_state: np.random.RandomState) -> torch.Generator:
+    """Return a generator that is seeded by a draw from ``random_state``."""
+    return torch.Generator().manual_seed(int(random_state.randint(_LARGEST_SEED)))
+
+
+def _centroids(came: Any, data: Data, shape: tuple[int, int]) -> Tensor:
+    came = came.toarray() if hasattr(came, "toarray") else came
+    centroids = data.kind.tensor(came, "init").to(data.device)
+    if tuple(centroids.shape) != shape:
+        raise ValueError(
+            f"init must have shape (n_clusters, n_features) = {shape}, got {tuple(centroids.shape)}"
+        )
+    return centroids
