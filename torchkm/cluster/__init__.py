@@ -5,6 +5,7 @@ arithmetic may live here, and no other face of torchkm is imported.
 """
 
 from torchkm.cluster.kmeans import KMeans
+from torchkm.cluster.minibatch import MiniBatchKMeans
 from torchkm.cluster.parameters import InvalidParameterError
 
-__all__ = ["InvalidParameterError", "KMeans"]
+__all__ = ["InvalidParameterError", "KMeans", "MiniBatchKMeans"]

@@ -12,6 +12,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from torchkm.functional.arrays import as_sample_weight, as_tensor
 
@@ -36,6 +37,10 @@ class Kind:
         """Return ``labels (n,)`` as this kind has them: int32 in NumPy, as from scikit-learn."""
         return self.give(labels.int() if self.name == _NUMPY else labels)
 
+    def shown(self, rows: Any) -> Any:
+        """Return rows of the core as a caller's function is to see them."""
+        return self.give(rows) if isinstance(rows, Tensor) else rows
+
     def tensor(self, value: Any, name: str) -> Tensor:
         """Return another array of the same call as a tensor; lists go with any kind.
 
@@ -47,7 +52,7 @@ class Kind:
             return as_tensor(np.asarray(value), name).to(self.device)
         if came != self.name:
             raise TypeError(f"{name} must be of the kind of X, a {self.name}; got a {came}")
-        return value if isinstance(value, Tensor) else torch.from_dlpack(value)
+        return value if isinstance(value, Tensor) else from_dlpack(value)
 
 
 class Data(NamedTuple):
@@ -67,11 +72,6 @@ class Data(NamedTuple):
     def device(self) -> torch.device:
         """Where it is computed."""
         return self.rows.device if isinstance(self.rows, Tensor) else torch.device("cpu")
-
-    @property
-    def shown(self) -> Any:
-        """The rows as a caller's function is to see them."""
-        return self.kind.give(self.rows) if isinstance(self.rows, Tensor) else self.rows
 
 
 def read(estimator: BaseEstimator, X: Any, sample_weight: Any = None, *, reset: bool) -> Data:
@@ -114,7 +114,7 @@ def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Any, Ki
         )
         kind = Kind(name, torch.device("cpu"), lambda tensor: tensor.cpu().numpy())
         return (as_tensor(rows, "X") if isinstance(rows, np.ndarray) else rows), kind
-    tensor = X if isinstance(X, Tensor) else torch.from_dlpack(X)
+    tensor = X if isinstance(X, Tensor) else from_dlpack(X)
     if tensor.ndim != 2:
         raise ValueError(
             f"Expected 2D array, got {tensor.ndim}D array instead: X has shape "

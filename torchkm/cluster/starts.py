@@ -48,8 +48,8 @@ def start_of(
     shape = (estimator.n_clusters, data.rows.shape[1])
     if callable(init):
 
-        def ask(*_: Any) -> Tensor:
-            came = init(data.shown, estimator.n_clusters, random_state=random_state)
+        def ask(x: Any, k: int, _: torch.Generator) -> Tensor:
+            came = init(data.kind.shown(x), k, random_state=random_state)
             return _centroids(came, data, shape)
 
         return Start(ask, n_random if n_init == "auto" else n_init, True)

@@ -162,6 +162,17 @@ def one_read(problem: Problem, centroids: Tensor) -> tuple[Assignment, ClusterSt
     return Assignment(labels, sq_distances), ClusterStats(counts, sums, inertia)
 
 
+def rough_read(problem: Problem, centroids: Tensor) -> ClusterStats:
+    """Accumulate by the labels that bfloat16 guesses, where the device multiplies in it.
+
+    For batches, whose choice of rows moves the centroids more than a label in doubt does. Weights
+    are left out.
+    """
+    return ClusterStats(
+        *kernels.rough_sums(problem.x, centroids, problem.unit_rows, problem.origin)
+    )
+
+
 def read_of_each(problem: Problem, starts: Tensor) -> list[ClusterStats]:
     """Accumulate for each of ``starts (r, k, d)``, in one read of the rows."""
     each = kernels.inertia_and_sums_of_each(

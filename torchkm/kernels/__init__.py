@@ -9,6 +9,7 @@ from torchkm.kernels.dispatch import (
     inertia_and_sums_of_each,
     nearest,
     nearest_and_sums,
+    rough_sums,
     segment_sums,
     sides,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "nearest",
     "nearest_and_sums",
     "origin_of",
+    "rough_sums",
     "rows_per_block",
     "segment_sums",
     "sides",

@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from torchkm.kernels import blocked, reference
+from torchkm.kernels import blocked, reference, rough
 from torchkm.kernels.precision import in_full_precision
 
 
@@ -39,6 +39,17 @@ def nearest_and_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return labels, squared distances, ``counts (k,)`` and ``sums (k, d)`` from one read."""
     return blocked.nearest_and_sums(x, centroids, sample_weight, unit_rows, origin)
+
+
+@in_full_precision
+def rough_sums(
+    x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by labels that may be guesses."""
+    if rough.guesses(x, len(centroids)):
+        return rough.sums(x, centroids, unit_rows, origin)
+    _, sq_distances, counts, sums = nearest_and_sums(x, centroids, None, unit_rows, origin)
+    return counts, sums, sq_distances.sum(dtype=counts.dtype)
 
 
 @in_full_precision

@@ -19,6 +19,7 @@ class Status(Enum):
 
     LABELS_UNCHANGED = "labels_unchanged"
     TOLERANCE = "tolerance"
+    NO_IMPROVEMENT = "no_improvement"
     MAX_ITER = "max_iter"
     CALLBACK = "callback"
 
@@ -30,12 +31,13 @@ class Status(Enum):
     @property
     def converged(self) -> bool:
         """Whether the centroids settled by themselves."""
-        return self in (Status.LABELS_UNCHANGED, Status.TOLERANCE)
+        return self in (Status.LABELS_UNCHANGED, Status.TOLERANCE, Status.NO_IMPROVEMENT)
 
 
 _MESSAGES = {
     Status.LABELS_UNCHANGED: "converged: no row changed its cluster in the last pass",
     Status.TOLERANCE: "converged: the centroids moved less than tol in the last pass",
+    Status.NO_IMPROVEMENT: "converged: the inertia of batches no longer falls",
     Status.MAX_ITER: "stopped at max_iter before the centroids settled",
     Status.CALLBACK: "stopped by the callback",
 }
