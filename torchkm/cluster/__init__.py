@@ -4,8 +4,9 @@ Everything is done by the core; what lives here is how scikit-learn would have i
 arithmetic may live here, and no other face of torchkm is imported.
 """
 
+from torchkm.cluster.bisecting import BisectingKMeans
 from torchkm.cluster.kmeans import KMeans
 from torchkm.cluster.minibatch import MiniBatchKMeans
 from torchkm.cluster.parameters import InvalidParameterError
 
-__all__ = ["InvalidParameterError", "KMeans", "MiniBatchKMeans"]
+__all__ = ["BisectingKMeans", "InvalidParameterError", "KMeans", "MiniBatchKMeans"]

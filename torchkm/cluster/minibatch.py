@@ -16,12 +16,10 @@ from torchkm.cluster.callbacks import Watcher, with_callbacks
 from torchkm.cluster.draws import Draws
 from torchkm.cluster.kinds import Data, read
 from torchkm.cluster.starts import generator_from, start_of
-from torchkm.functional import ClusterStats
 from torchkm.functional.arrays import check_finite
-from torchkm.functional.assignment import exactly, nearest
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import seeds
-from torchkm.functional.stats import mean_and_variance
+from torchkm.functional.stats import labels_and_inertia, mean_and_variance
 from torchkm.kernels import sum_dtype
 from torchkm.solvers.sampled import Learner, Patience, learn
 from torchkm.solvers.update import CentroidState
@@ -241,7 +239,7 @@ class MiniBatchKMeans(CentroidEstimator):
             rows = problem.take(draws.with_replacement(size) if size < n else None)
             generator = torch.Generator() if start.given else generator_from(draws.random_state)
             centroids = seeds(rows, self.n_clusters, start.init, generator)
-            inertia = _labelled(judges, centroids)[1] if start.n_init > 1 else 0.0
+            inertia = labels_and_inertia(judges, centroids)[1] if start.n_init > 1 else 0.0
             tried.append((inertia, centroids))
         best = min(tried, key=lambda one: one[0])[1]
         return self._learner(best, rough=not start.given and self.precision == "auto")
@@ -262,7 +260,7 @@ class MiniBatchKMeans(CentroidEstimator):
         """Keep what was learnt; without labels of all rows, their inertia is taken from a mean."""
         centroids = learner.state.centroids
         if self.compute_labels:
-            labels, self.inertia_ = _labelled(problem, centroids)
+            labels, self.inertia_ = labels_and_inertia(problem, centroids)
             self.labels_ = data.kind.labels(labels)
         elif not math.isnan(mean_inertia):
             weight = problem.sample_weight
@@ -296,9 +294,3 @@ def _problem(data: Data, metric: str) -> Problem:
     problem = as_problem(data.rows, data.weight, metric)
     check_finite(problem.x)
     return problem
-
-
-def _labelled(problem: Problem, centroids: Tensor) -> tuple[Tensor, float]:
-    """Return the labels ``(n,)`` of the rows and their inertia."""
-    labels, sq_distances = exactly(problem, centroids, nearest(problem, centroids))
-    return labels, ClusterStats.weighed(sq_distances, problem.sample_weight).item()

@@ -65,6 +65,12 @@ def start(name: str, value: Any) -> None:
         )
 
 
+def drawn_start(name: str, value: Any) -> None:
+    """Check for ``init`` where an array would not do."""
+    if not callable(value):
+        check_known(name, value, STARTS)
+
+
 def place(name: str, value: Any) -> None:
     """Check for what names a device, or None."""
     if value is None:

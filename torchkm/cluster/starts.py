@@ -30,9 +30,15 @@ class Start(NamedTuple):
 
 
 def start_of(
-    estimator: Any, data: Data, random_state: np.random.RandomState, n_random: int
+    estimator: Any,
+    data: Data,
+    random_state: np.random.RandomState,
+    n_random: int,
+    k: int | None = None,
 ) -> Start:
     """Return how ``estimator`` is to begin; ``n_random`` starts are "auto" where chance decides.
+
+    Begins with ``n_clusters`` centroids, or ``k``.
 
     Raises:
         TypeError: an array of another kind than the rows.
@@ -45,7 +51,7 @@ def start_of(
     if isinstance(init, str):
         many = n_random if init == "random" else 1
         return Start(init, many if n_init == "auto" else n_init, False)
-    shape = (estimator.n_clusters, data.rows.shape[1])
+    shape = (k or estimator.n_clusters, data.rows.shape[1])
     if callable(init):
 
         def ask(x: Any, k: int, _: torch.Generator) -> Tensor:

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.arrays import as_labels, as_rows, as_sample_weight
-from torchkm.functional.assignment import Assignment, as_centroids_for, check_measured
+from torchkm.functional.assignment import (
+    Assignment,
+    as_centroids_for,
+    check_measured,
+    exactly,
+    nearest,
+)
 from torchkm.functional.checks import check_k
 from torchkm.functional.geometry import check_directions, uses_unit_rows
 from torchkm.functional.problem import Problem, as_problem
@@ -160,6 +166,14 @@ def one_read(problem: Problem, centroids: Tensor) -> tuple[Assignment, ClusterSt
     )
     inertia = ClusterStats.weighed(sq_distances, weight)
     return Assignment(labels, sq_distances), ClusterStats(counts, sums, inertia)
+
+
+def labels_and_inertia(
+    problem: Problem, centroids: Tensor, found: Assignment | None = None
+) -> tuple[Tensor, float]:
+    """Return the labels ``(n,)`` of the rows and their inertia; looks at them if not ``found``."""
+    labels, sq_distances = exactly(problem, centroids, found or nearest(problem, centroids))
+    return labels, ClusterStats.weighed(sq_distances, problem.sample_weight).item()
 
 
 def rough_read(problem: Problem, centroids: Tensor) -> ClusterStats:

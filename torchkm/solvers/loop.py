@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import exactly, nearest
 from torchkm.functional.geometry import sq_movements
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
-from torchkm.functional.stats import one_read
+from torchkm.functional.stats import labels_and_inertia, one_read
 from torchkm.kernels import sum_dtype
 from torchkm.solvers.outcome import PassRecord, Status, Watch
 from torchkm.solvers.rules import UpdateRule
@@ -69,8 +68,7 @@ def assigned(
     found: Assignment | None = None,
 ) -> Fit:
     """Return a fit that ends at ``centroids (k, d)``; looks at all rows if none were ``found``."""
-    labels, sq_distances = exactly(problem, centroids, found or nearest(problem, centroids))
-    inertia = ClusterStats.weighed(sq_distances, problem.sample_weight).item()
+    labels, inertia = labels_and_inertia(problem, centroids, found)
     precision = str(centroids.dtype).removeprefix("torch.")
     return Fit(centroids, labels, inertia, status, tuple(history), precision)
 
