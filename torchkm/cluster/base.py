@@ -50,6 +50,7 @@ class CentroidEstimator(
         "max_iter": parameters.integer(1),
         "tol": parameters.number,
         "verbose": parameters.flag,
+        "random_state": parameters.randomness,
         "device": parameters.place,
         "metric": parameters.one_of(*functional.METRICS),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
@@ -72,13 +73,23 @@ def drawn_start(name: str, value: Any) -> None:
 
 
 def place(name: str, value: Any) -> None:
-    """Check for what names a device, or None."""
+    """Check for what names a device of this machine, or None."""
     if value is None:
         return
     try:
-        torch.device(value)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{name} must name a device as torch does, got {value!r}") from error
+        torch.empty(0, device=value)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name} must name a device that this machine has, or be None, got {value!r}: {reason}"
+        ) from error
+
+
+def randomness(name: str, value: Any) -> None:
+    """Check for what ``sklearn.utils.check_random_state`` takes."""
+    if value is None or isinstance(value, np.random.RandomState) or value is np.random:
+        return
+    check_integer(name, value, 0)
 
 
 STARTS = ("k-means++", "k-means||", "random")
