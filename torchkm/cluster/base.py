@@ -35,6 +35,9 @@ class CentroidEstimator(
 ):
     """An estimator whose whole knowledge is ``cluster_centers_``."""
 
+    # Libraries that were written before scikit-learn had tags look for it: yellowbrick for one.
+    _estimator_type = "clusterer"
+
     cluster_centers_: Any
     labels_: Any
     metric: str

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from torchkm.cluster.kinds import Kind
-from torchkm.solvers import PassRecord
+from torchkm.solvers import PassRecord, Status
 
 __all__ = ["CallbackSupportMixin", "Watcher", "with_callbacks"]
 
@@ -62,8 +62,10 @@ class Watcher:
         )
         return stop
 
-    def end(self) -> None:
-        """Tell that the fit is over, and its estimator ready."""
+    def end(self, status: Status | None = None) -> None:
+        """Tell that the fit is over, why, and that its estimator is ready."""
+        if self._estimator.verbose and status is not None:
+            print(f"Ended: {status.message}.")
         if self._context is not None:
             self._context.call_on_fit_task_end(estimator=self._estimator, X=self._X)
 

@@ -185,7 +185,7 @@ class KMeans(CentroidEstimator):
                 self._settings(start),
             )
             self._learn(data, result)
-            watcher.end()
+            watcher.end(result.status)
         return self
 
     def _settings(self, start: Start) -> Settings:
@@ -206,5 +206,3 @@ class KMeans(CentroidEstimator):
         self.labels_ = data.kind.labels(result.labels)
         self.inertia_ = result.inertia
         self.n_iter_ = result.n_iter
-        if self.verbose:
-            print(f"Ended after {result.n_iter} passes over all rows: {result.status.message}.")

@@ -192,7 +192,7 @@ class MiniBatchKMeans(CentroidEstimator):
             self._learn(data, problem, learner, ended.mean_inertia)
             self.n_steps_ = ended.n_steps
             self.n_iter_ = math.ceil(ended.n_steps * batch_size / n)
-            watcher.end()
+            watcher.end(ended.status)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
