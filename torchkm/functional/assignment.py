@@ -149,23 +149,15 @@ def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assi
     spoilt = sq_distances < _CANCELLED * _subtracted(problem, centroids)[labels]
     index = torch.nonzero(spoilt).squeeze(1)  # (m,)
     if len(index):
-        again = _sq_differences(problem, centroids, labels, index)
+        again = kernels.sq_differences(problem.x, centroids, labels, index, problem.unit_rows)
         sq_distances = sq_distances.index_copy(0, index, again.to(sq_distances.dtype))
     return Assignment(labels, sq_distances)
 
 
 def sq_distances_to(problem: Problem, centroids: Tensor, labels: Tensor) -> Tensor:
     """Return the squared distances ``(n,)`` of rows to the centroids of their ``labels (n,)``."""
-    return _sq_differences(problem, centroids, labels, torch.arange(len(labels)).to(labels))
-
-
-def _sq_differences(problem: Problem, centroids: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-    """Return squared distances ``(m,)`` of rows ``index`` as sums of squared differences."""
-    found = [
-        _differences(problem, centroids, labels, part).square().sum(1)
-        for part in torch.split(index, kernels.rows_per_block(problem.x, 0))
-    ]
-    return torch.cat(found)
+    every = torch.arange(len(labels), device=labels.device)
+    return kernels.sq_differences(problem.x, centroids, labels, every, problem.unit_rows)
 
 
 def _subtracted(problem: Problem, centroids: Tensor) -> Tensor:
@@ -173,9 +165,3 @@ def _subtracted(problem: Problem, centroids: Tensor) -> Tensor:
     if problem.unit_rows:
         return torch.ones_like(centroids[:, 0])
     return (centroids - problem.origin.to(centroids.dtype)).square().sum(1)
-
-
-def _differences(problem: Problem, centroids: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-    """Return rows ``index (m,)`` less their centroids, ``(m, d)``."""
-    rows = problem.x[index].to(centroids.dtype)
-    return (unit(rows) if problem.unit_rows else rows) - centroids[labels[index]]

@@ -14,6 +14,7 @@ from torchkm.functional.geometry import check_directions, unit
 from torchkm.functional.plusplus import kmeans_parallel, kmeans_plusplus
 from torchkm.functional.problem import Problem, as_problem, rows_as_centroids
 from torchkm.functional.sampling import draw_without_replacement
+from torchkm.kernels import CsrRows
 
 Init = str | Tensor | Callable[[Tensor, int, torch.Generator], Any] | Any
 
@@ -82,7 +83,10 @@ def seeds(problem: Problem, k: int, init: Init, generator: torch.Generator) -> T
     """Return the first ``k`` centroids of a problem, by whatever ``init`` is."""
     if isinstance(init, str):
         return INITS[check_known("init", init, INITS)](problem, k, generator)
-    given = init(problem.x, k, generator) if callable(init) else init
-    centroids = as_init(given, k, problem.x)
+    x = problem.x
+    # A function knows tensors.
+    rows = x.matrix if isinstance(x, CsrRows) else x
+    given = init(rows, k, generator) if callable(init) else init
+    centroids = as_init(given, k, x)
     check_directions(centroids, problem.metric, "init")
     return unit(centroids) if problem.unit_rows else centroids.clone()

@@ -82,9 +82,12 @@ class Descent:
         self.noise = float("inf")
         self.history: list[PassRecord] = []
         self.stopped = False
-        self.tracker = kernels.Tracker(
-            kernels.OrderedRows(problem.x, order, problem.origin, problem.unit_rows),
+        self.tracker = kernels.track(
+            problem.x,
+            order,
             problem.sample_weight,
+            problem.origin,
+            problem.unit_rows,
             len(centroids),
             precision,
         )

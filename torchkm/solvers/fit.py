@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -173,7 +173,7 @@ def _by_rule(
 ) -> Fit:
     check_finite(problem.x)
     mean, variance = mean_and_variance(problem)
-    problem = replace(problem, origin=mean)  # as in scikit-learn
+    problem = problem.from_origin(mean)  # as in scikit-learn
     stopping = Stopping(effort.max_iter, effort.tol * variance, effort.callback)
 
     def one_run() -> Fit:
