@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.geometry import centroids_on
-from torchkm.functional.problem import Problem
+from torchkm.functional.problem import Problem, rows_as_centroids
 from torchkm.functional.sketch import sketch
 
 _PASSES = 4
@@ -39,15 +39,12 @@ def halves(problem: Problem, k: int, labels: Tensor, generator: torch.Generator)
         Four passes of ``2 n d`` operations and two reads; in 64 dimensions from 4096 rows
         on.
     """
-    rows = problem.measured
-    if isinstance(rows, kernels.CsrRows) or len(rows) >= _MANY_ROWS:
-        seen = sketch(rows, generator)
-    else:
-        seen = rows - rows.mean(0)
+    rows = rows_as_centroids(problem)
+    seen = sketch(rows, generator) if len(rows) >= _MANY_ROWS else rows - rows.mean(0)
     sides = _sides(seen, k, labels, problem.sample_weight, generator)
     counts, means = _means_of_parts(rows, k, labels, sides, problem.sample_weight)
     parts = means.view(2 * k, -1)
-    parts = centroids_on(problem.metric, parts, parts).to(seen.dtype).view(means.shape)
+    parts = centroids_on(problem.metric, parts, parts).to(rows.dtype).view(means.shape)
     apart = (means[:, 1] - means[:, 0]).square().sum(1)  # (k,)
     return Halves(parts, counts.prod(1) / counts.sum(1).clamp(min=1e-300) * apart)
 
@@ -69,7 +66,7 @@ def _sides(
 
 
 def _means_of_parts(
-    rows: kernels.Rows, k: int, labels: Tensor, sides: Tensor, weight: Tensor | None
+    rows: Tensor, k: int, labels: Tensor, sides: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return weights ``(k, 2)`` and means ``(k, 2, d)``; an empty part has that of the other."""
     counts, sums = kernels.segment_sums(rows, 2 * labels + sides, 2 * k, weight, False)

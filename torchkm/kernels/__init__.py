@@ -18,6 +18,7 @@ from torchkm.kernels.dispatch import (
 )
 from torchkm.kernels.layout import compute_dtype, rows_per_block, sum_dtype, unit
 from torchkm.kernels.rows import OrderedRows
+from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tracker import PRECISIONS, Tracker
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "CsrRows",
     "OrderedRows",
     "Rows",
+    "SparseTracker",
     "Tracker",
     "compute_dtype",
     "dense_rows",

@@ -109,7 +109,10 @@ def track(
     k: int,
     precision: str,
 ) -> Tracker | SparseTracker:
-    """Return what lets rows in by ``order (n,)``, or as they lie, and follows their labels."""
+    """Return what lets rows in by ``order (n,)``, or as they lie, and follows their labels.
+
+    Sparse rows come in at once.
+    """
     if isinstance(x, CsrRows):
-        return SparseTracker(x.unit if unit_rows else x, order, sample_weight, k)
+        return SparseTracker(x.unit if unit_rows else x, sample_weight, k)
     return Tracker(OrderedRows(x, order, origin, unit_rows), sample_weight, k, precision)

@@ -96,26 +96,12 @@ def add_rows(
         sums.view(-1).index_add_(0, _cells(block, labels[at]), values, alpha=sign)
 
 
-def leads(rows: CsrRows, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``labels (n,)`` and by how much the second nearest's squared distance is larger.
-
-    Of at least two centroids.
-    """
-    half_norms, columns = _operands(centroids, rows.dtype)
-    nearest_two = [
-        _product(half_norms, block, columns, -1).topk(2, largest=False)
-        for _, block in rows.blocks(_rows_per_block(rows, len(centroids)))
-    ]
-    labels = torch.cat([two.indices[:, 0] for two in nearest_two])
-    return labels, torch.cat([2 * two.values.diff(dim=1).squeeze(1) for two in nearest_two])
-
-
 def distances(x: CsrRows, centroids: Tensor, unit_rows: bool) -> Tensor:
     """Return squared distances ``(n, k)``, taken in float64 where there is one."""
     dtype = sum_dtype(x.device)
     rows = _measured(x, unit_rows)
     out = x.values.new_empty(len(x), len(centroids), dtype=compute_dtype(x.dtype, centroids.dtype))
-    norms = _sq_norms(centroids)  # (k,)
+    norms = sq_norms(centroids)  # (k,)
     columns = centroids.to(dtype).T.contiguous()  # (d, k)
     for at, block in rows.blocks(_rows_per_block(rows, len(centroids))):
         scores = _product(norms, block.to(dtype), columns, -2)
@@ -134,7 +120,7 @@ def sq_differences(
     rows = _measured(x, unit_rows).take(index)
     used, labels = torch.unique(labels[index], return_inverse=True)
     some = centroids[used].to(sum_dtype(x.device))  # (u, d)
-    sizes = _sq_norms(some)  # (u,)
+    sizes = sq_norms(some)  # (u,)
     shares = some.square().div_(sizes.clamp_min(torch.finfo(sizes.dtype).tiny).unsqueeze(1))
     shares = shares.mul_(_PARTS).long()
     out = torch.empty_like(rows.sq_norms)
@@ -148,6 +134,12 @@ def sq_differences(
     return out
 
 
+def sq_norms(centroids: Tensor) -> Tensor:
+    """Return squared norms ``(k,)`` in the dtype of sums."""
+    centroids = centroids.to(sum_dtype(centroids.device))
+    return torch.einsum("ij,ij->i", centroids, centroids)
+
+
 def _measured(x: CsrRows, unit_rows: bool) -> CsrRows:
     return x.unit if unit_rows else x
 
@@ -158,7 +150,7 @@ def _rows_per_block(rows: CsrRows, k: int) -> int:
 
 def _operands(centroids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return half the squared norms ``(k,)`` of centroids, and these as columns ``(d, k)``."""
-    return (_sq_norms(centroids) / 2).to(dtype), centroids.to(dtype).T.contiguous()
+    return (sq_norms(centroids) / 2).to(dtype), centroids.to(dtype).T.contiguous()
 
 
 def _product(start: Tensor, block: CsrRows, columns: Tensor, alpha: int) -> Tensor:
@@ -170,8 +162,3 @@ def _product(start: Tensor, block: CsrRows, columns: Tensor, alpha: int) -> Tens
 def _cells(block: CsrRows, labels: Tensor) -> Tensor:
     """Return where in flat ``(k, d)`` each value of rows with ``labels (b,)`` belongs, ``(m,)``."""
     return block.per_value(labels * block.width).add_(block.cols)
-
-
-def _sq_norms(centroids: Tensor) -> Tensor:
-    """Return squared norms ``(k,)`` in the dtype of sums."""
-    return centroids.to(sum_dtype(centroids.device)).square().sum(1)

@@ -21,6 +21,7 @@ from torchkm.functional.precision import check_precision
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.functional.stats import mean_and_variance
+from torchkm.kernels import CsrRows
 from torchkm.solvers.loop import Fit, Stopping, run
 from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status
 from torchkm.solvers.progressive import Effort, progress
@@ -82,7 +83,8 @@ def kmeans(
 
     Args:
         x: rows ``(n, d)``: a tensor or array of float32, float64, bfloat16, float16 or uint8.
-            It is not modified and, unless read-only or flipped, not copied.
+            It is not modified and, unless read-only or flipped, not copied. Or CSR rows: a SciPy
+            matrix or array, or a sparse tensor; no more of them than a block is made dense.
         k: number of clusters, from 1 to ``n``.
         init: ``"k-means++"``, ``"k-means||"``, ``"random"``, an array ``(k, d)`` or a function
             ``init(x, k, generator)``; see ``torchkm.functional.seed``.
@@ -143,6 +145,8 @@ def kmeans(
     check_callable("callback", callback)
     effort = Effort(tol, max_iter, check_integer("refine", refine, 0), callback)
     check_precision(precision, problem)
+    if refine and isinstance(problem.x, CsrRows):
+        raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
     if isinstance(solver, str) and solver == "auto":
         fit = progress(problem, k, init, n_init, precision, effort, generator)
     else:

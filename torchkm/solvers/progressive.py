@@ -136,7 +136,7 @@ def _growth(
     n, sizes = len(problem.x), [n_first]
     while sizes[-1] * _LAST_GROWTH < n:
         sizes.append(2 * sizes[-1])
-    if n_first * 2 > n:
+    if n_first * 2 > n or isinstance(problem.x, CsrRows):
         return [n], None
     sizes.append(n)
     order = torch.randperm(n, generator=generator, device=generator.device).to(problem.x.device)
