@@ -130,7 +130,7 @@ def sq_differences(
         apart = block.sum_rows((block.values - some.view(-1)[cells]).square())
         number = block.per_value(torch.arange(len(block), device=x.device))
         left = shares.sum(1)[label].index_add_(0, number, shares.view(-1)[cells], alpha=-1)
-        out[at] = apart + left / _PARTS * sizes[label]
+        out[at] = apart + left.to(sizes) / _PARTS * sizes[label]
     return out
 
 
