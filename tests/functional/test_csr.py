@@ -95,6 +95,7 @@ def with_number(value):
         (broken(indptr=[0, 1, 3]), ValueError, "its rows do not fit its numbers"),
         (with_number(np.nan), ValueError, "1 of 3 rows hold NaN or infinity, the first is row 1"),
         (with_number(-np.inf), ValueError, "1 of 3 rows hold NaN or infinity, the first is row 1"),
+        (with_number(1e30).astype(np.float32), ValueError, "small enough to square in float32"),
         (with_number(1e200), ValueError, "small enough to square in float64, got values up to"),
     ],
 )

@@ -92,6 +92,14 @@ def test_equal_rows_leave_clusters_empty():
     assert found.inertia == 0
 
 
+@pytest.mark.parametrize("solver", ["auto", "lloyd", "minibatch"])
+def test_rows_without_a_number(solver):
+    x = scipy.sparse.csr_array((9, 200))
+    found = torchkm.kmeans(x, 1, solver=solver, generator=make())
+    assert found.inertia == 0
+    assert found.centroids.abs().max() == 0
+
+
 @pytest.mark.parametrize("solver", ["auto", "lloyd"])
 def test_no_more_than_a_block_is_made_dense(solver, generator):
     """80 GB if they were: 2,000 rows of 5,000,000 numbers, ten of each not zero."""

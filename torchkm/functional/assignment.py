@@ -41,7 +41,7 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
     No gradient is recorded.
 
     Args:
-        x: rows ``(n, d)``: float32, float64, bfloat16, float16 or uint8.
+        x: rows ``(n, d)``: float32, float64, bfloat16, float16 or uint8; dense or CSR.
         centroids: ``(k, d)``; scores are computed in float32, or float64 where either is.
         metric: ``"euclidean"``, or ``"cosine"``, where both are scaled to unit length and the
             squared distance is ``2 - 2 cos``.
@@ -51,7 +51,7 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
         distance 0 exactly.
 
     Raises:
-        TypeError: rows or centroids of a dtype that is not listed.
+        TypeError: rows or centroids of a dtype that is not listed, or sparse but not CSR.
         ValueError: wrong rank or width, empty, not finite, on different devices, an unknown
             metric, or a row without direction under ``"cosine"``.
 
@@ -75,7 +75,7 @@ def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
     """Return the distance of every row to every centroid, ``(n, k)`` (not squared).
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         centroids: ``(k, d)``.
         metric: ``"euclidean"`` or ``"cosine"``.
 

@@ -45,11 +45,12 @@ def seed(
     """Return the first ``k`` centroids for rows ``x``.
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         k: number of centroids, at most ``n``.
         init: ``"k-means++"`` (greedy, ``2 + ln k`` trials, on a random ``max(4096, 16 k)`` of
             the rows), ``"k-means||"`` (for large k), ``"random"`` (different rows), an array
-            ``(k, d)``, or a function ``init(x, k, generator)`` that returns one.
+            ``(k, d)``, or a function ``init(x, k, generator)`` that returns one. CSR rows come
+            to it as a sparse tensor.
         sample_weight: ``(n,)``, non-negative.
         metric: ``"euclidean"`` or ``"cosine"`` (the centroids have unit length).
         generator: where randomness comes from; None draws a fresh seed from the system. The

@@ -78,7 +78,7 @@ def accumulate(
     """Add up the rows of each cluster.
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         assignment: labels ``(n,)`` and squared distances ``(n,)`` of those rows.
         k: number of clusters.
         sample_weight: ``(n,)``, non-negative; None counts each row once.
@@ -123,7 +123,7 @@ def assign_and_accumulate(
     norm carry the rounding of the expanded form.
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         centroids: ``(k, d)``.
         sample_weight: ``(n,)``, non-negative; None counts each row once.
         metric: ``"euclidean"`` or ``"cosine"``.
