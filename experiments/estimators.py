@@ -15,8 +15,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -88,10 +89,11 @@ def main() -> None:
                     f"{side:>13} {case.estimator}({case.k}).{case.method} {case.rows} "
                     f"{case.dtype}: {1e3 * run['seconds']:.2f} ms to {run['inertia']:,.6g}"
                 )
-    report = {"machine": describe_machine(), "summary": summary(runs), "runs": runs}
+    medians = summary(runs)
+    report = {"machine": describe_machine(), "summary": medians, "runs": runs}
     flags.output.write_text(json.dumps(report, indent=1) + "\n")
     for group in dict.fromkeys(run["group"] for run in runs):
-        print(f"\n{as_table(report['summary'], group)}")
+        print(f"\n{as_table(medians, group)}")
 
 
 def cases(groups: Iterable[str]) -> list[Case]:
@@ -168,16 +170,17 @@ def timed(case: Case, side: str, number: int, root: str) -> dict[str, float]:
     warnings.filterwarnings("ignore", message="Number of distinct clusters")
     rows = _rows(case, root)
     make = getattr(importlib.import_module(_SIDES[side]), case.estimator)
+    calls: list[Callable[[], Any]]
     if case.method == "predict":
         model = make(case.k, random_state=number, max_iter=5).fit(rows)
         new = rows[:_PREDICTED].copy()
-        calls = [lambda: model.predict(new)] * case.repeats
+        calls = [partial(model.predict, new)] * case.repeats
         model.predict(new)
     else:
         warm = rows if case.repeats > 1 else rows[:_WARM_ROWS]
         make(case.k, random_state=0).fit(warm)
         seeds = range(number * case.repeats, (number + 1) * case.repeats)
-        calls = [lambda seed=seed: make(case.k, random_state=seed).fit(rows) for seed in seeds]
+        calls = [partial(make(case.k, random_state=seed).fit, rows) for seed in seeds]
     seconds, inertias = [], []
     for call in calls:
         start = time.perf_counter()

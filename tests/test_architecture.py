@@ -32,7 +32,7 @@ ONLY_IN = {
     "tensorboard": {"lightning"},
     "sklearn": {"cluster", "lightning"},
     "torchmetrics": {"metrics"},
-    "scipy": {"metrics"},
+    "scipy": {"cluster", "metrics"},
     "matplotlib": {"plotting", "lightning"},
     "torch.distributed": set(),
 }

@@ -274,3 +274,10 @@ def test_halves_of_many_wide_rows_are_found_in_few_dimensions():
     whole = (x - x.mean(0)).square().sum()
     parts = sum((part - part.mean(0)).square().sum() for part in (x[::2], x[1::2]))
     assert found.gains[0].item() == pytest.approx((whole - parts).item(), rel=1e-3)
+
+
+def test_refine_looks_at_some_of_rows_that_came_in_at_once(generator):
+    """More rows than tell of swaps, and too few to come in bit by bit."""
+    x = torch.randn(3000, 5, generator=generator)
+    plain = torchkm.kmeans(x, 10, generator=make()).inertia
+    assert torchkm.kmeans(x, 10, refine=5, generator=make()).inertia <= plain * (1 + 1e-6)

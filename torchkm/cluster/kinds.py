@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from torchkm.functional.arrays import as_sample_weight, as_tensor
+from torchkm.functional.csr import as_csr, is_sparse
+from torchkm.kernels import Rows
 
 _NUMPY, _TORCH = "NumPy array", "torch tensor"
 
@@ -37,9 +40,12 @@ class Kind:
         """Return ``labels (n,)`` as this kind has them: int32 in NumPy, as from scikit-learn."""
         return self.give(labels.int() if self.name == _NUMPY else labels)
 
-    def shown(self, rows: Any) -> Any:
+    def shown(self, rows: Tensor) -> Any:
         """Return rows of the core as a caller's function is to see them."""
-        return self.give(rows) if isinstance(rows, Tensor) else rows
+        if rows.layout == torch.strided or self.name != _NUMPY:
+            return self.give(rows)
+        fields = (rows.values(), rows.col_indices(), rows.crow_indices())
+        return csr_array(tuple(field.numpy() for field in fields), rows.shape)
 
     def tensor(self, value: Any, name: str) -> Tensor:
         """Return another array of the same call as a tensor; lists go with any kind.
@@ -64,14 +70,14 @@ class Data(NamedTuple):
         kind: of what came, and so of what is given back.
     """
 
-    rows: Any
+    rows: Rows
     weight: Tensor | None
     kind: Kind
 
     @property
     def device(self) -> torch.device:
         """Where it is computed."""
-        return self.rows.device if isinstance(self.rows, Tensor) else torch.device("cpu")
+        return self.rows.device
 
 
 def read(estimator: BaseEstimator, X: Any, sample_weight: Any = None, *, reset: bool) -> Data:
@@ -93,7 +99,7 @@ def read(estimator: BaseEstimator, X: Any, sample_weight: Any = None, *, reset: 
     return Data(rows.to(device), None if weight is None else weight.to(device), kind)
 
 
-def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Any, Kind]:
+def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Rows, Kind]:
     """Return ``X`` as rows for the core, dense or CSR, and its kind.
 
     Sets ``n_features_in_`` and, for frames, ``feature_names_in_``, or checks against them.
@@ -113,7 +119,7 @@ def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Any, Ki
             order="C",
         )
         kind = Kind(name, torch.device("cpu"), lambda tensor: tensor.cpu().numpy())
-        return (as_tensor(rows, "X") if isinstance(rows, np.ndarray) else rows), kind
+        return (as_tensor(rows, "X") if isinstance(rows, np.ndarray) else as_csr(rows, "X")), kind
     tensor = X if isinstance(X, Tensor) else from_dlpack(X)
     if tensor.ndim != 2:
         raise ValueError(
@@ -126,24 +132,23 @@ def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Any, Ki
         tensor = tensor.double()
     device = tensor.device
     if isinstance(X, Tensor):
-        return tensor.detach(), Kind(name, device, lambda tensor: tensor.to(device))
+        rows = as_csr(X, "X") if is_sparse(X) else tensor.detach()
+        return rows, Kind(name, device, lambda tensor: tensor.to(device))
     return tensor, Kind(name, device, _giver(X, device))
 
-
-_WIDE = (torch.float64, np.float64)
 
 # Whole numbers that become float64, as in scikit-learn; uint8 rows are read as they are.
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 
-def _weight(rows: Any, kind: Kind, sample_weight: Any) -> Tensor | None:
+def _weight(rows: Rows, kind: Kind, sample_weight: Any) -> Tensor | None:
     """Return ``sample_weight (n,)``; None where every row counts once."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, numbers.Real):
         sample_weight = [float(sample_weight)] * rows.shape[0]
     weight = kind.tensor(sample_weight, "sample_weight")
-    checked = as_sample_weight(weight.double() if rows.dtype in _WIDE else weight, rows)
+    checked = as_sample_weight(weight.double() if rows.dtype == torch.float64 else weight, rows)
     return None if checked is None or bool((checked == 1).all()) else checked
 
 

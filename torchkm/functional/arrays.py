@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchkm.kernels import compute_dtype
+from torchkm.kernels import CsrRows, Rows, compute_dtype
 
 ROW_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.uint8)
-_ROW_NAMES = "float32, float64, bfloat16, float16 or uint8"
+ROW_NAMES = "float32, float64, bfloat16, float16 or uint8"
 
 # Bytes of the widest number that a tensor can hold.
 _WIDEST = 8
@@ -41,7 +41,7 @@ def as_matrix(x: Any, name: str = "x") -> Tensor:
     """
     rows = as_tensor(x, name)
     if rows.dtype not in ROW_DTYPES:
-        raise TypeError(f"{name} must hold {_ROW_NAMES} numbers, got {_dtype_name(rows)}")
+        raise TypeError(f"{name} must hold {ROW_NAMES} numbers, got {_dtype_name(rows)}")
     if rows.ndim != 2:
         raise ValueError(f"{name} must have shape (n, d), got {_shape(rows)}")
     if rows.numel() == 0:
@@ -55,12 +55,14 @@ def as_tensor(value: Any, name: str) -> Tensor:
     A NumPy array that is read-only, or whose strides a tensor cannot express, is copied.
 
     Raises:
-        TypeError: not an array of numbers.
+        TypeError: not an array of numbers, or a sparse one.
     """
     if isinstance(value, Tensor):
         if value.layout != torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
         return value.detach()
+    if hasattr(value, "tocsr"):
+        raise TypeError(f"{name} must be a dense array, got a sparse {type(value).__name__}")
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged lists
@@ -74,7 +76,7 @@ def as_tensor(value: Any, name: str) -> Tensor:
     return torch.from_numpy(native if expressible else native.copy())
 
 
-def check_finite(rows: Tensor, name: str = "x", dtype: torch.dtype | None = None) -> None:
+def check_finite(rows: Rows, name: str = "x", dtype: torch.dtype | None = None) -> None:
     """Raise where ``rows (n, d)`` hold NaN, infinity or a number too large to square.
 
     Args:
@@ -85,13 +87,12 @@ def check_finite(rows: Tensor, name: str = "x", dtype: torch.dtype | None = None
     Raises:
         ValueError: the message counts the rows and names the first.
     """
-    if not rows.is_floating_point():
-        return
-    largest = torch.stack(torch.aminmax(rows)).abs().max().item()  # NaN comes through
+    largest = _largest(rows)
     if np.isfinite(largest):
         _check_squares(largest, rows, name, dtype or compute_dtype(rows.dtype))
         return
-    bad = ~torch.isfinite(rows).all(dim=1)  # (n,)
+    each = rows.largest if isinstance(rows, CsrRows) else rows.abs().amax(dim=1)
+    bad = ~torch.isfinite(each)  # (n,)
     first = int(bad.to(torch.uint8).argmax())
     raise ValueError(
         f"{name} must be finite: {int(bad.sum())} of {len(rows)} rows hold NaN or infinity, "
@@ -99,7 +100,7 @@ def check_finite(rows: Tensor, name: str = "x", dtype: torch.dtype | None = None
     )
 
 
-def as_centroids(centroids: Any, x: Tensor, name: str = "centroids") -> Tensor:
+def as_centroids(centroids: Any, x: Rows, name: str = "centroids") -> Tensor:
     """Return ``centroids`` as a checked ``(k, d)`` tensor in the dtype to compute in with ``x``.
 
     Raises:
@@ -118,7 +119,7 @@ def as_centroids(centroids: Any, x: Tensor, name: str = "centroids") -> Tensor:
     return centroids.to(compute_dtype(x.dtype, centroids.dtype))
 
 
-def as_init(init: Any, k: int, x: Tensor) -> Tensor:
+def as_init(init: Any, k: int, x: Rows) -> Tensor:
     """Return given centroids ``(k, d)`` in the dtype that rows ``x (n, d)`` are computed in.
 
     Raises:
@@ -134,7 +135,7 @@ def as_init(init: Any, k: int, x: Tensor) -> Tensor:
     return centroids
 
 
-def as_sample_weight(sample_weight: Any, x: Tensor) -> Tensor | None:
+def as_sample_weight(sample_weight: Any, x: Rows) -> Tensor | None:
     """Return ``sample_weight`` as a checked ``(n,)`` tensor in float32 or better, or None.
 
     Raises:
@@ -167,7 +168,7 @@ def as_sample_weight(sample_weight: Any, x: Tensor) -> Tensor | None:
     return weight
 
 
-def as_labels(labels: Any, x: Tensor, k: int | None = None, name: str = "labels") -> Tensor:
+def as_labels(labels: Any, x: Rows, k: int | None = None, name: str = "labels") -> Tensor:
     """Return ``labels`` as a checked int64 ``(n,)`` tensor with values in ``[0, k)``.
 
     Raises:
@@ -219,7 +220,7 @@ def as_values(values: Any, name: str) -> Tensor:
     return values
 
 
-def check_same_device(x: Tensor, other: Tensor, name: str) -> None:
+def check_same_device(x: Rows, other: Tensor, name: str) -> None:
     """Raise where ``other`` does not lie on the device of the rows.
 
     Raises:
@@ -236,7 +237,15 @@ def _check_vector(x: Tensor, name: str) -> None:
         raise ValueError(f"{name} must have shape (n,) with n above 0, got {_shape(x)}")
 
 
-def _check_squares(largest: float, rows: Tensor, name: str, dtype: torch.dtype) -> None:
+def _largest(rows: Rows) -> float:
+    """Return the largest absolute number; NaN where there is one."""
+    numbers = rows.values if isinstance(rows, CsrRows) else rows
+    if not numbers.is_floating_point() or numbers.numel() == 0:
+        return 0.0
+    return torch.stack(torch.aminmax(numbers)).abs().max().item()  # NaN comes through
+
+
+def _check_squares(largest: float, rows: Rows, name: str, dtype: torch.dtype) -> None:
     # A squared distance is at most d (2 largest)^2, and an expanded one passes through twice that.
     if largest > (torch.finfo(dtype).max / (8 * rows.shape[1])) ** 0.5:
         raise ValueError(
@@ -245,7 +254,7 @@ def _check_squares(largest: float, rows: Tensor, name: str, dtype: torch.dtype) 
         )
 
 
-def _shape(x: Tensor) -> str:
+def _shape(x: Rows) -> str:
     return str(tuple(x.shape))
 
 

@@ -41,7 +41,7 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
     No gradient is recorded.
 
     Args:
-        x: rows ``(n, d)``: float32, float64, bfloat16, float16 or uint8.
+        x: rows ``(n, d)``: float32, float64, bfloat16, float16 or uint8; dense or CSR.
         centroids: ``(k, d)``; scores are computed in float32, or float64 where either is.
         metric: ``"euclidean"``, or ``"cosine"``, where both are scaled to unit length and the
             squared distance is ``2 - 2 cos``.
@@ -51,7 +51,7 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
         distance 0 exactly.
 
     Raises:
-        TypeError: rows or centroids of a dtype that is not listed.
+        TypeError: rows or centroids of a dtype that is not listed, or sparse but not CSR.
         ValueError: wrong rank or width, empty, not finite, on different devices, an unknown
             metric, or a row without direction under ``"cosine"``.
 
@@ -75,7 +75,7 @@ def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
     """Return the distance of every row to every centroid, ``(n, k)`` (not squared).
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         centroids: ``(k, d)``.
         metric: ``"euclidean"`` or ``"cosine"``.
 
@@ -149,23 +149,15 @@ def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assi
     spoilt = sq_distances < _CANCELLED * _subtracted(problem, centroids)[labels]
     index = torch.nonzero(spoilt).squeeze(1)  # (m,)
     if len(index):
-        again = _sq_differences(problem, centroids, labels, index)
+        again = kernels.sq_differences(problem.x, centroids, labels, index, problem.unit_rows)
         sq_distances = sq_distances.index_copy(0, index, again.to(sq_distances.dtype))
     return Assignment(labels, sq_distances)
 
 
 def sq_distances_to(problem: Problem, centroids: Tensor, labels: Tensor) -> Tensor:
     """Return the squared distances ``(n,)`` of rows to the centroids of their ``labels (n,)``."""
-    return _sq_differences(problem, centroids, labels, torch.arange(len(labels)).to(labels))
-
-
-def _sq_differences(problem: Problem, centroids: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-    """Return squared distances ``(m,)`` of rows ``index`` as sums of squared differences."""
-    found = [
-        _differences(problem, centroids, labels, part).square().sum(1)
-        for part in torch.split(index, kernels.rows_per_block(problem.x, 0))
-    ]
-    return torch.cat(found)
+    every = torch.arange(len(labels), device=labels.device)
+    return kernels.sq_differences(problem.x, centroids, labels, every, problem.unit_rows)
 
 
 def _subtracted(problem: Problem, centroids: Tensor) -> Tensor:
@@ -173,9 +165,3 @@ def _subtracted(problem: Problem, centroids: Tensor) -> Tensor:
     if problem.unit_rows:
         return torch.ones_like(centroids[:, 0])
     return (centroids - problem.origin.to(centroids.dtype)).square().sum(1)
-
-
-def _differences(problem: Problem, centroids: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-    """Return rows ``index (m,)`` less their centroids, ``(m, d)``."""
-    rows = problem.x[index].to(centroids.dtype)
-    return (unit(rows) if problem.unit_rows else rows) - centroids[labels[index]]

@@ -53,7 +53,7 @@ def sq_movements(start: Tensor, end: Tensor, origin: Tensor) -> Tensor:
     return torch.where(apart.abs() > limit, apart, 0).square().sum(1)
 
 
-def check_directions(x: Tensor, metric: str, name: str = "x") -> None:
+def check_directions(x: kernels.Rows, metric: str, name: str = "x") -> None:
     """Raise where ``metric`` needs directions and a row of ``x (n, d)`` has none.
 
     Raises:
@@ -61,14 +61,21 @@ def check_directions(x: Tensor, metric: str, name: str = "x") -> None:
     """
     if not uses_unit_rows(metric):
         return
-    low, high = torch.aminmax(x, dim=1)
-    zero = (low == 0) & (high == 0)  # (n,)
+    zero = _largest(x) == 0  # (n,)
     if bool(zero.any()):
         first = int(zero.to(torch.uint8).argmax())
         raise ValueError(
             f'metric "cosine" needs rows with a direction: {int(zero.sum())} of {len(x)} rows '
             f"of {name} are all zero, the first is row {first}"
         )
+
+
+def _largest(x: kernels.Rows) -> Tensor:
+    """Return the largest absolute number of each row, ``(n,)``."""
+    if isinstance(x, kernels.CsrRows):
+        return x.largest
+    low, high = torch.aminmax(x, dim=1)
+    return torch.maximum(low.abs(), high.abs())
 
 
 def centroids_on(metric: str, centroids: Tensor, fallback: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.arrays import as_labels, check_finite
+from torchkm.functional.csr import is_sparse
 from torchkm.functional.geometry import sq_movements
 from torchkm.functional.problem import Problem, as_problem
 
@@ -32,6 +33,11 @@ class Partition:
     labels: Tensor
     counts: Tensor
 
+    @property
+    def x(self) -> Tensor:
+        """The rows, which are dense."""
+        return cast("Tensor", self.problem.x)
+
     def means(self) -> Tensor:
         """Return the mean of each cluster, ``(k, d)`` in float64, from one read of the rows."""
         problem, k = self.problem, len(self.counts)
@@ -44,7 +50,7 @@ class Partition:
         From differences, in the dtype of the means, by one read of the rows. What is only
         rounding is 0.
         """
-        x, origin = self.problem.x, self.problem.origin
+        x, origin = self.x, self.problem.origin
         size = kernels.rows_per_block(x, 0)
         blocks = zip(torch.split(x, size), torch.split(self.labels, size), strict=True)
         return torch.cat(
@@ -60,7 +66,7 @@ class Partition:
         """
         problem = self.problem
         return kernels.mean_distances(
-            problem.x, self.labels, self.counts, problem.unit_rows, problem.origin
+            self.x, self.labels, self.counts, problem.unit_rows, problem.origin
         )
 
 
@@ -68,9 +74,11 @@ def as_partition(x: Any, labels: Any, metric: str = "euclidean") -> Partition:
     """Return rows ``x (n, d)`` with their ``labels (n,)``, checked.
 
     Raises:
-        TypeError: as ``as_problem`` and ``as_labels``.
+        TypeError: as ``as_problem`` and ``as_labels``; sparse rows.
         ValueError: as these and ``check_finite``; fewer than 2 clusters, or as many as rows.
     """
+    if is_sparse(x):
+        raise TypeError("x must be dense to be scored without classes, got sparse rows")
     problem = as_problem(x, None, metric)
     check_finite(problem.x)
     labels = as_labels(labels, problem.x)

@@ -41,8 +41,8 @@ def kmeans_plusplus(problem: Problem, k: int, generator: torch.Generator) -> Ten
     for others carries their weight.
     """
     index, weight = _subsample(problem, plusplus_rows(k), generator)
-    rows = rows_as_centroids(problem, index)  # (m, d)
-    return rows[_greedy(sketch(rows, generator), k, weight, generator)]
+    chosen = _greedy(sketch(problem.take(index).measured, generator), k, weight, generator)
+    return rows_as_centroids(problem, chosen if index is None else index[chosen])
 
 
 def kmeans_parallel(problem: Problem, k: int, generator: torch.Generator) -> Tensor:
@@ -149,7 +149,7 @@ def _subsample(
     """Return at most ``m`` indices, None for all, and the weights with which they stand for all."""
     x, weight = problem.x, problem.sample_weight
     dtype = kernels.compute_dtype(x.dtype)
-    full = x.new_ones(len(x), dtype=dtype) if weight is None else weight
+    full = torch.ones(len(x), dtype=dtype, device=x.device) if weight is None else weight
     if m >= len(x):
         return None, full.to(dtype)
     index = draw_without_replacement(len(x), m, weight, generator, x.device)

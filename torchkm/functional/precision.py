@@ -18,6 +18,8 @@ def check_precision(precision: Any, problem: Problem) -> None:
         ValueError: an unknown name, or bfloat16 for rows or a device that it is not for.
     """
     check_known("precision", precision, kernels.PRECISIONS)
+    if precision != "auto" and isinstance(problem.x, kernels.CsrRows):
+        raise ValueError(f'precision {precision!r} is for dense rows: sparse ones have "auto" only')
     dtype = kernels.compute_dtype(problem.x.dtype)
     if precision == "float32" and dtype == torch.float64:
         raise ValueError('precision "float32" is not for float64 rows: convert them first')

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.arrays import as_matrix, as_sample_weight, check_finite
+from torchkm.functional.csr import as_csr, is_sparse
 from torchkm.functional.geometry import check_directions, uses_unit_rows
 
 
@@ -17,14 +18,15 @@ class Problem:
     """Rows, checked, and how they are measured.
 
     Attributes:
-        x: ``(n, d)``.
+        x: ``(n, d)``, dense or sparse.
         sample_weight: ``(n,)`` or None.
         metric: name of the geometry.
         origin: a point amid the rows, ``(d,)``. Rows and centroids are shifted by it before they
-            are multiplied, which is where a common offset would cost digits.
+            are multiplied, which is where a common offset would cost digits. Zero for sparse
+            rows, which it would make dense.
     """
 
-    x: Tensor
+    x: kernels.Rows
     sample_weight: Tensor | None
     metric: str
     origin: Tensor
@@ -34,18 +36,29 @@ class Problem:
         """Whether rows are scaled to unit length before they are measured."""
         return uses_unit_rows(self.metric)
 
+    @property
+    def measured(self) -> kernels.Rows:
+        """The rows as they are measured, in the dtype to compute in: under cosine unit rows."""
+        if isinstance(self.x, kernels.CsrRows):
+            return self.x.unit if self.unit_rows else self.x
+        return rows_as_centroids(self)
+
     def take(self, index: Tensor | None) -> Problem:
         """Return the rows of ``index (b,)``, or all of them."""
         if index is None:
             return self
         index = index.to(self.x.device)
         weight = None if self.sample_weight is None else self.sample_weight.index_select(0, index)
-        return replace(self, x=self.x.index_select(0, index), sample_weight=weight)
+        return replace(self, x=kernels.take_rows(self.x, index), sample_weight=weight)
+
+    def from_origin(self, origin: Tensor) -> Problem:
+        """Return the same rows, measured from ``origin (d,)`` unless they are sparse."""
+        return self if isinstance(self.x, kernels.CsrRows) else replace(self, origin=origin)
 
 
 def rows_as_centroids(problem: Problem, index: Tensor | None = None) -> Tensor:
     """Return all rows, or those of ``index (m,)``, as centroids ``(m, d)`` to start from."""
-    rows = problem.x if index is None else problem.x[index]
+    rows = kernels.dense_rows(problem.x, index)
     rows = rows.to(kernels.compute_dtype(rows.dtype))
     return kernels.unit(rows) if problem.unit_rows else rows
 
@@ -61,7 +74,7 @@ def as_problem(x: Any, sample_weight: Any, metric: str) -> Problem:
         ValueError: wrong shapes, empty, bad weights, an unknown metric; under ``"cosine"`` also
             rows that are not finite or have no direction.
     """
-    rows = as_matrix(x)
+    rows = as_csr(x) if is_sparse(x) else as_matrix(x)
     if uses_unit_rows(metric):
         check_finite(rows)
         check_directions(rows, metric)

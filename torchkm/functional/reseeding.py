@@ -51,7 +51,8 @@ def farthest_rows(
     if weight is not None:
         sq_distances = torch.where(weight > 0, sq_distances, 0)
     sq_distances, index = torch.topk(sq_distances, min(2 * n_empty, len(x)))  # (m,)
-    rows, labels = x[index].to(kernels.sum_dtype(x.device)), labels[index]  # (m, d), (m,)
+    rows = kernels.dense_rows(x, index).to(kernels.sum_dtype(x.device))  # (m, d)
+    labels = labels[index]  # (m,)
     rows = unit(rows) if problem.unit_rows else rows
     apart = sq_movements(centroids[labels], rows, problem.origin) > 0
     ones = torch.ones_like(rows[:, 0])

@@ -14,6 +14,7 @@ from torchkm.functional.geometry import check_directions, unit
 from torchkm.functional.plusplus import kmeans_parallel, kmeans_plusplus
 from torchkm.functional.problem import Problem, as_problem, rows_as_centroids
 from torchkm.functional.sampling import draw_without_replacement
+from torchkm.kernels import CsrRows
 
 Init = str | Tensor | Callable[[Tensor, int, torch.Generator], Any] | Any
 
@@ -44,11 +45,12 @@ def seed(
     """Return the first ``k`` centroids for rows ``x``.
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         k: number of centroids, at most ``n``.
         init: ``"k-means++"`` (greedy, ``2 + ln k`` trials, on a random ``max(4096, 16 k)`` of
             the rows), ``"k-means||"`` (for large k), ``"random"`` (different rows), an array
-            ``(k, d)``, or a function ``init(x, k, generator)`` that returns one.
+            ``(k, d)``, or a function ``init(x, k, generator)`` that returns one. CSR rows come
+            to it as a sparse tensor.
         sample_weight: ``(n,)``, non-negative.
         metric: ``"euclidean"`` or ``"cosine"`` (the centroids have unit length).
         generator: where randomness comes from; None draws a fresh seed from the system. The
@@ -82,7 +84,10 @@ def seeds(problem: Problem, k: int, init: Init, generator: torch.Generator) -> T
     """Return the first ``k`` centroids of a problem, by whatever ``init`` is."""
     if isinstance(init, str):
         return INITS[check_known("init", init, INITS)](problem, k, generator)
-    given = init(problem.x, k, generator) if callable(init) else init
-    centroids = as_init(given, k, problem.x)
+    x = problem.x
+    # A function knows tensors.
+    rows = x.matrix if isinstance(x, CsrRows) else x
+    given = init(rows, k, generator) if callable(init) else init
+    centroids = as_init(given, k, x)
     check_directions(centroids, problem.metric, "init")
     return unit(centroids) if problem.unit_rows else centroids.clone()

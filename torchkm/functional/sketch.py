@@ -5,20 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from torchkm import kernels
+
 # Dimensions to keep where rows have at least twice as many, and rows projected at once.
 _KEPT, _PART = 64, 2**9
 
 
-def sketch(rows: Tensor, generator: torch.Generator) -> Tensor:
+def sketch(rows: kernels.Rows, generator: torch.Generator) -> Tensor:
     """Return centred ``rows (m, d)`` in few dimensions, with distances about as they were.
 
     A random projection to 64 dimensions changes a squared distance by 18 % or so (Johnson and
     Lindenstrauss 1984, doi:10.1090/conm/026/737400): less than the luck of a draw.
     """
-    mean, d = rows.mean(0), rows.shape[1]
+    d = rows.shape[1]
+    if isinstance(rows, kernels.CsrRows) and d >= 2 * _KEPT:
+        rows = rows.without_empty_columns()
+        projected = rows.matrix @ _normal(rows, generator)
+        return projected - projected.mean(0)
+    rows = kernels.dense_rows(rows)
+    mean = rows.mean(0)
     if d < 2 * _KEPT:
         return rows - mean
-    normal = torch.randn(d, _KEPT, generator=generator, device=generator.device)
-    normal = (normal / _KEPT**0.5).to(rows)
+    normal = _normal(rows, generator)
     # In parts that stay in cache: a centred copy of all rows would take longer than the product.
     return torch.cat([(part - mean) @ normal for part in torch.split(rows, _PART)])
+
+
+def _normal(rows: kernels.Rows, generator: torch.Generator) -> Tensor:
+    """Return a random projection ``(d, 64)`` for ``rows (m, d)``."""
+    normal = torch.randn(rows.shape[1], _KEPT, generator=generator, device=generator.device)
+    return (normal / _KEPT**0.5).to(rows.device, rows.dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchkm import kernels
-from torchkm.functional.arrays import as_labels, as_rows, as_sample_weight
+from torchkm.functional.arrays import as_labels, check_finite
 from torchkm.functional.assignment import (
     Assignment,
     as_centroids_for,
@@ -18,7 +18,6 @@ from torchkm.functional.assignment import (
     nearest,
 )
 from torchkm.functional.checks import check_k
-from torchkm.functional.geometry import check_directions, uses_unit_rows
 from torchkm.functional.problem import Problem, as_problem
 
 
@@ -85,7 +84,7 @@ def accumulate(
     """Add up the rows of each cluster.
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         assignment: labels ``(n,)`` and squared distances ``(n,)`` of those rows.
         k: number of clusters.
         sample_weight: ``(n,)``, non-negative; None counts each row once.
@@ -106,18 +105,18 @@ def accumulate(
         tensor([[1.],
                 [9.]], dtype=torch.float64)
     """
-    x = as_rows(x)
-    check_directions(x, metric)
+    problem = as_problem(x, sample_weight, metric)
+    rows, weight = problem.x, problem.sample_weight
+    check_finite(rows)
     if not isinstance(assignment, Assignment):
         raise TypeError(f"assignment must be an Assignment, got {type(assignment).__name__}")
-    labels = as_labels(assignment.labels, x, check_k(k))
+    labels = as_labels(assignment.labels, rows, check_k(k))
     if assignment.sq_distances.shape != labels.shape:
         raise ValueError(
-            f"sq_distances must have shape ({len(x)},), one per row of x, "
+            f"sq_distances must have shape ({len(rows)},), one per row of x, "
             f"got {tuple(assignment.sq_distances.shape)}"
         )
-    weight = as_sample_weight(sample_weight, x)
-    counts, sums = kernels.segment_sums(x, labels, k, weight, uses_unit_rows(metric))
+    counts, sums = kernels.segment_sums(rows, labels, k, weight, problem.unit_rows)
     return ClusterStats(counts, sums, ClusterStats.weighed(assignment.sq_distances, weight))
 
 
@@ -130,7 +129,7 @@ def assign_and_accumulate(
     norm carry the rounding of the expanded form.
 
     Args:
-        x: rows ``(n, d)``.
+        x: rows ``(n, d)``, dense or CSR.
         centroids: ``(k, d)``.
         sample_weight: ``(n,)``, non-negative; None counts each row once.
         metric: ``"euclidean"`` or ``"cosine"``.
@@ -203,10 +202,10 @@ def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     The variance is their inertia as one cluster, per number: what tolerances are scaled by, as
     in scikit-learn. Weights are left out of both, as there.
     """
-    x = problem.x
-    zero = x.new_zeros(1, x.shape[1], dtype=kernels.compute_dtype(x.dtype))  # (1, d)
+    dtype = kernels.compute_dtype(problem.x.dtype)
+    zero = torch.zeros_like(problem.origin, dtype=dtype).unsqueeze(0)  # (1, d)
     # From zero, so that whole numbers add up without rounding.
     plain = replace(problem, sample_weight=None, origin=zero[0])
     mean = one_read(plain, zero)[1].means  # (1, d)
-    inertia = one_read(replace(plain, origin=mean[0]), mean.to(zero))[1].inertia
-    return mean[0], inertia.item() / x.numel()
+    inertia = one_read(plain.from_origin(mean[0]), mean.to(zero))[1].inertia
+    return mean[0], inertia.item() / problem.x.shape.numel()

@@ -1,28 +1,37 @@
-"""HOW k-means runs on hardware: the plain reference and the blocked path behind one dispatcher.
+"""HOW k-means runs on hardware: plain reference, blocked and sparse path behind one dispatcher.
 
 Device tricks, block sizes and memory live here and nowhere else: also what labels and copies of
 the rows are kept from one pass to the next. No checks of user input and no choice of algorithm.
 """
 
+from torchkm.kernels.csr import CsrRows, Rows, dense_rows, take_rows
 from torchkm.kernels.dispatch import (
     distances,
     inertia_and_sums_of_each,
     mean_distances,
     nearest,
     nearest_and_sums,
+    origin_of,
     rough_sums,
     segment_sums,
     sides,
+    sq_differences,
+    track,
 )
-from torchkm.kernels.layout import compute_dtype, origin_of, rows_per_block, sum_dtype, unit
+from torchkm.kernels.layout import compute_dtype, rows_per_block, sum_dtype, unit
 from torchkm.kernels.rows import OrderedRows
+from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tracker import PRECISIONS, Tracker
 
 __all__ = [
     "PRECISIONS",
+    "CsrRows",
     "OrderedRows",
+    "Rows",
+    "SparseTracker",
     "Tracker",
     "compute_dtype",
+    "dense_rows",
     "distances",
     "inertia_and_sums_of_each",
     "mean_distances",
@@ -33,6 +42,9 @@ __all__ = [
     "rows_per_block",
     "segment_sums",
     "sides",
+    "sq_differences",
     "sum_dtype",
+    "take_rows",
+    "track",
     "unit",
 ]

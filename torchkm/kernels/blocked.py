@@ -124,6 +124,18 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
     return out
 
 
+def sq_differences(
+    x: Tensor, centroids: Tensor, labels: Tensor, index: Tensor, unit_rows: bool
+) -> Tensor:
+    """Return squared distances ``(m,)`` of rows ``index`` to the centroids of ``labels (n,)``."""
+    found = []
+    for part in torch.split(index, rows_per_block(x, 0)):
+        rows = x[part].to(centroids.dtype)
+        apart = (unit(rows) if unit_rows else rows) - centroids[labels[part]]  # (b, d)
+        found.append(apart.square().sum(1))
+    return torch.cat(found)
+
+
 class _Search:
     """Nearest centroids of one block at a time, into arrays for all rows."""
 

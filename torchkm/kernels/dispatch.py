@@ -11,42 +11,57 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from torchkm.kernels import all_pairs, blocked, reference, rough
+from torchkm.kernels import all_pairs, blocked, layout, reference, rough, sparse
+from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.precision import in_full_precision
+from torchkm.kernels.rows import OrderedRows
+from torchkm.kernels.sparse_tracker import SparseTracker
+from torchkm.kernels.tracker import Tracker
 
 
-def _backend() -> ModuleType:
-    return reference if torch.compiler.is_compiling() else blocked
+def _in_blocks(x: Rows) -> ModuleType:
+    return sparse if isinstance(x, CsrRows) else blocked
+
+
+def _backend(x: Rows) -> ModuleType:
+    return reference if torch.compiler.is_compiling() else _in_blocks(x)
+
+
+def origin_of(x: Rows, unit_rows: bool) -> Tensor:
+    """Return a point ``(d,)`` amid the rows to measure them from; zero for sparse rows."""
+    if isinstance(x, CsrRows):
+        return x.values.new_zeros(x.width)
+    return layout.origin_of(x, unit_rows)
 
 
 @in_full_precision
-def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids.
 
     Rows and centroids are shifted by ``origin (d,)``, a point amid the rows.
     """
-    labels, sq_distances = _backend().nearest(x, centroids, unit_rows, origin)
+    labels, sq_distances = _backend(x).nearest(x, centroids, unit_rows, origin)
     return labels, sq_distances
 
 
 @in_full_precision
 def nearest_and_sums(
-    x: Tensor,
+    x: Rows,
     centroids: Tensor,
     sample_weight: Tensor | None,
     unit_rows: bool,
     origin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return labels, squared distances, ``counts (k,)`` and ``sums (k, d)`` from one read."""
-    return blocked.nearest_and_sums(x, centroids, sample_weight, unit_rows, origin)
+    return _in_blocks(x).nearest_and_sums(x, centroids, sample_weight, unit_rows, origin)
 
 
 @in_full_precision
 def rough_sums(
-    x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
+    x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by labels that may be guesses."""
-    if rough.guesses(x, len(centroids)):
+    if isinstance(x, Tensor) and rough.guesses(x, len(centroids)):
         return rough.sums(x, centroids, unit_rows, origin)
     _, sq_distances, counts, sums = nearest_and_sums(x, centroids, None, unit_rows, origin)
     return counts, sums, sq_distances.sum(dtype=counts.dtype)
@@ -54,29 +69,40 @@ def rough_sums(
 
 @in_full_precision
 def inertia_and_sums_of_each(
-    x: Tensor,
+    x: Rows,
     starts: Tensor,
     sample_weight: Tensor | None,
     unit_rows: bool,
     origin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``inertia (r,)``, ``counts (r, k)``, ``sums (r, k, d)`` for ``starts (r, k, d)``."""
-    return blocked.inertia_and_sums_of_each(x, starts, sample_weight, unit_rows, origin)
+    return _in_blocks(x).inertia_and_sums_of_each(x, starts, sample_weight, unit_rows, origin)
 
 
 @in_full_precision
 def segment_sums(
-    x: Tensor, labels: Tensor, k: int, sample_weight: Tensor | None, unit_rows: bool
+    x: Rows, labels: Tensor, k: int, sample_weight: Tensor | None, unit_rows: bool
 ) -> tuple[Tensor, Tensor]:
     """Return ``counts (k,)`` and ``sums (k, d)`` of the rows with each label."""
-    return blocked.segment_sums(x, labels, k, sample_weight, unit_rows)
+    return _in_blocks(x).segment_sums(x, labels, k, sample_weight, unit_rows)
 
 
 @in_full_precision
-def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
+def distances(x: Rows, centroids: Tensor, unit_rows: bool) -> Tensor:
     """Return squared distances ``(n, k)``."""
-    out: Tensor = _backend().distances(x, centroids, unit_rows)
+    out: Tensor = _backend(x).distances(x, centroids, unit_rows)
     return out
+
+
+@in_full_precision
+def sq_differences(
+    x: Rows, centroids: Tensor, labels: Tensor, index: Tensor, unit_rows: bool
+) -> Tensor:
+    """Return squared distances ``(m,)`` of rows ``index`` to the centroids of ``labels (n,)``.
+
+    As sums of squared differences, to all digits.
+    """
+    return _in_blocks(x).sq_differences(x, centroids, labels, index, unit_rows)
 
 
 @in_full_precision
@@ -91,3 +117,21 @@ def mean_distances(
 ) -> tuple[Tensor, Tensor]:
     """Return the mean distance of each row to its own cluster and to the nearest other."""
     return all_pairs.mean_distances(x, labels, counts, unit_rows, origin)
+
+
+def track(
+    x: Rows,
+    order: Tensor | None,
+    sample_weight: Tensor | None,
+    origin: Tensor,
+    unit_rows: bool,
+    k: int,
+    precision: str,
+) -> Tracker | SparseTracker:
+    """Return what lets rows in by ``order (n,)``, or as they lie, and follows their labels.
+
+    Sparse rows come in at once.
+    """
+    if isinstance(x, CsrRows):
+        return SparseTracker(x.unit if unit_rows else x, sample_weight, k)
+    return Tracker(OrderedRows(x, order, origin, unit_rows), sample_weight, k, precision)

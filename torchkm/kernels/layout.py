@@ -49,8 +49,13 @@ def origin_of(x: Tensor, unit_rows: bool) -> Tensor:
 
 def rows_per_block(x: Tensor, k: int) -> int:
     """Return how many rows of ``x (n, d)`` to score at once against ``k`` centroids."""
-    budget = _BLOCK_ELEMENTS.get(x.device.type, _BLOCK_ELEMENTS_ELSEWHERE)
-    return min(max(budget // (x.shape[1] + k), _FEWEST_ROWS), _MOST_ROWS)
+    return rows_of(x.shape[1] + k, x.device)
+
+
+def rows_of(width: int, device: torch.device) -> int:
+    """Return how many rows to hold at once where each takes ``width`` numbers."""
+    budget = _BLOCK_ELEMENTS.get(device.type, _BLOCK_ELEMENTS_ELSEWHERE)
+    return min(max(budget // width, _FEWEST_ROWS), _MOST_ROWS)
 
 
 def rows_per_part(device: torch.device) -> int:

@@ -144,10 +144,12 @@ class CentroidModule(nn.Module):
             raise ValueError(
                 f"x must have n_features={self.n_features} columns, got shape {tuple(rows.shape)}"
             )
-        return rows.shape[:-1], self._problem(rows.reshape(-1, self.n_features)).x
+        flat = rows.reshape(-1, self.n_features)
+        self._problem(flat)
+        return rows.shape[:-1], flat
 
     def _problem(self, x: Any, sample_weight: Any = None) -> Problem:
-        problem = as_problem(x, sample_weight, self.metric)
+        problem = as_problem(as_tensor(x, "x"), sample_weight, self.metric)
         rows = problem.x
         if rows.shape[1] != self.n_features:
             raise ValueError(

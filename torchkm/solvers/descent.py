@@ -82,9 +82,12 @@ class Descent:
         self.noise = float("inf")
         self.history: list[PassRecord] = []
         self.stopped = False
-        self.tracker = kernels.Tracker(
-            kernels.OrderedRows(problem.x, order, problem.origin, problem.unit_rows),
+        self.tracker = kernels.track(
+            problem.x,
+            order,
             problem.sample_weight,
+            problem.origin,
+            problem.unit_rows,
             len(centroids),
             precision,
         )
@@ -173,7 +176,10 @@ class Descent:
         n_rows = min(n_rows, self.tracker.n_rows)
         if n_rows == len(self.problem.x):
             return self.problem, self.labels()
-        first = None if self._order is None else self._order[:n_rows]
+        if self._order is None:
+            first = torch.arange(n_rows, device=self.problem.x.device)
+        else:
+            first = self._order[:n_rows]
         return self.problem.take(first), self.tracker.labels[:n_rows]
 
     def _measured(self, centroids: Tensor) -> tuple[Problem, Tensor, Assignment]:

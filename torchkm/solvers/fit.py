@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torchkm.functional.precision import check_precision
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.functional.stats import mean_and_variance
+from torchkm.kernels import CsrRows
 from torchkm.solvers.loop import Fit, Stopping, run
 from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status, Watch
 from torchkm.solvers.progressive import Effort, progress
@@ -87,7 +88,8 @@ def kmeans(
 
     Args:
         x: rows ``(n, d)``: a tensor or array of float32, float64, bfloat16, float16 or uint8.
-            It is not modified and, unless read-only or flipped, not copied.
+            It is not modified and, unless read-only or flipped, not copied. Or CSR rows: a SciPy
+            matrix or array, or a sparse tensor; no more of them than a block is made dense.
         k: number of clusters, from 1 to ``n``.
         init: ``"k-means++"``, ``"k-means||"``, ``"random"``, an array ``(k, d)`` or a function
             ``init(x, k, generator)``; see ``torchkm.functional.seed``.
@@ -191,6 +193,8 @@ def solve(
     refine = check_integer("refine", settings.refine, 0)
     effort = Effort(check_number("tol", settings.tol, 0), max_iter, refine, watch)
     check_precision(settings.precision, problem)
+    if refine and isinstance(problem.x, CsrRows):
+        raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
     if isinstance(settings.solver, str) and settings.solver == "auto":
         fit = progress(problem, k, init, n_init, settings.precision, effort, generator)
     else:
@@ -220,7 +224,7 @@ def _by_rule(
 ) -> Fit:
     check_finite(problem.x)
     mean, variance = mean_and_variance(problem)
-    problem = replace(problem, origin=mean)  # as in scikit-learn
+    problem = problem.from_origin(mean)  # as in scikit-learn
     stopping = Stopping(effort.max_iter, effort.tol * variance, effort.watch)
 
     def one_run() -> Fit:

@@ -7,7 +7,7 @@ the choice of the rows may; then their number doubles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -17,6 +17,7 @@ from torchkm.functional.assignment import check_norms
 from torchkm.functional.plusplus import plusplus_rows
 from torchkm.functional.problem import Problem, rows_as_centroids
 from torchkm.functional.seeding import Init, seeds
+from torchkm.kernels import CsrRows
 from torchkm.solvers.descent import Descent
 from torchkm.solvers.loop import Fit, assigned
 from torchkm.solvers.outcome import Status, Watch
@@ -73,7 +74,7 @@ def progress(
     first = problem.take(None if order is None else order[: sizes[0]])
     on_part = isinstance(init, str) and init in _ON_PART
     origin = _origin(problem, first if on_part else problem)
-    problem, first = replace(problem, origin=origin), replace(first, origin=origin)
+    problem, first = problem.from_origin(origin), first.from_origin(origin)
     seeded = first if on_part else problem
     starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
     rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
@@ -104,6 +105,9 @@ def _swap_early(descent: Descent, generator: torch.Generator) -> None:
 
 def _origin(problem: Problem, seen: Problem) -> Tensor:
     """Return the mean ``(d,)`` of the rows ``seen``, once they are known to be finite."""
+    if isinstance(seen.x, CsrRows):
+        check_norms(problem, seen.x.sq_norms.to(seen.x.dtype))
+        return problem.origin
     rows = rows_as_centroids(seen).contiguous()  # (m, d), added up in one order
     check_norms(problem, torch.linalg.vector_norm(rows, dim=1).square())
     return rows.mean(0)
@@ -132,7 +136,7 @@ def _growth(
     n, sizes = len(problem.x), [n_first]
     while sizes[-1] * _LAST_GROWTH < n:
         sizes.append(2 * sizes[-1])
-    if n_first * 2 > n:
+    if n_first * 2 > n or isinstance(problem.x, CsrRows):
         return [n], None
     sizes.append(n)
     order = torch.randperm(n, generator=generator, device=generator.device).to(problem.x.device)

@@ -8,11 +8,12 @@ and Beretta et al. 2023, arXiv:2309.16384.)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from torchkm import kernels
 from torchkm.functional.splitting import halves
 from torchkm.solvers.descent import Descent
 
@@ -57,7 +58,7 @@ def search(descent: Descent, rounds: int, generator: torch.Generator, least: flo
         if least:
             descent.settle_on_part(_MOST_PASSES)
         else:
-            descent.settle(_SETTLED * k * inertia / descent.tracker.weight, _MOST_PASSES)
+            descent.settle(_SETTLED * k * inertia / _tracker(descent).weight, _MOST_PASSES)
         if descent.history[-1].inertia < inertia:
             best, inertia = descent.means, descent.follow_means()
             n_failed, failed = 0, set()
@@ -97,6 +98,11 @@ class Prospects(NamedTuple):
         return float((self.gains.topk(n_swaps).values - least).clamp(min=0).sum())
 
 
+def _tracker(descent: Descent) -> kernels.Tracker:
+    """Return the tracker of dense rows: sparse ones have no swaps."""
+    return cast("kernels.Tracker", descent.tracker)
+
+
 def _first_swaps(k: int) -> int:
     return max(1, int(k * _FIRST_SHARE))
 
@@ -109,7 +115,7 @@ def _prospects(
     n_rows = max(_FEWEST_ROWS, min(rows_per_cluster * k, max(_MANY_ROWS, _ROWS_AT_A_GLANCE * k)))
     rows, labels = descent.some_rows(n_rows)
     share = len(labels) / descent.tracker.n_rows
-    losses = descent.tracker.losses(centroids, len(labels)) / share  # (k,)
+    losses = _tracker(descent).losses(centroids, len(labels)) / share  # (k,)
     parts = halves(rows, k, labels, generator)
     return Prospects(losses, parts.gains / share, parts.centroids)
 
