@@ -172,6 +172,10 @@ class CentroidEstimator(
         return data.kind.give(out)
 
 
+# The weight that each cluster has seen, as a tensor, and the rows since rare ones were looked for.
+_LEARNT_TOO = ("_counts", "_n_since")
+
+
 @contextmanager
 def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
     """Give ``estimator`` back what it had learnt, where learning fails."""
@@ -212,5 +216,5 @@ def warn_of_few_clusters(n_clusters: int, n_empty: int) -> None:
 
 
 def is_learnt(name: str) -> bool:
-    """Return whether an attribute is what a fit found; counts go by scikit-learn's name."""
-    return name == "_counts" or (name.endswith("_") and not name.startswith("_"))
+    """Return whether an attribute is something that a fit found."""
+    return name in _LEARNT_TOO or (name.endswith("_") and not name.startswith("_"))

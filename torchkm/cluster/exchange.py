@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from torchkm.cluster import files, peers
 from torchkm.cluster.kinds import tensor_of
@@ -22,6 +23,7 @@ class Exchange(BaseEstimator):
     """For estimators that give each row to its nearest centroid, and know ``_counts`` of them."""
 
     _peer: ClassVar[Any]  # the class of scikit-learn whose place is taken
+    _counts: Tensor
 
     def to_sklearn(self) -> Any:
         """Return the estimator of scikit-learn that has learnt the same.
@@ -29,11 +31,11 @@ class Exchange(BaseEstimator):
         Its parameters are those that both know, where scikit-learn knows the value
         (``init='k-means||'`` becomes its default), and its arrays are NumPy's.
 
-        Returns:
+        Returns
         -------
         fitted : sklearn.cluster.KMeans or sklearn.cluster.MiniBatchKMeans
 
-        Examples:
+        Examples
         --------
         >>> from torchkm.cluster import KMeans
         >>> KMeans(2, random_state=0).fit([[0.0], [1.0], [9.0]]).to_sklearn()
@@ -51,11 +53,11 @@ class Exchange(BaseEstimator):
             The class of the same name, fitted. Where it does not keep the weight of its clusters,
             each of its rows counts once.
 
-        Returns:
+        Returns
         -------
         estimator : KMeans or MiniBatchKMeans
 
-        Examples:
+        Examples
         --------
         >>> import sklearn.cluster, torchkm
         >>> theirs = sklearn.cluster.KMeans(2, random_state=0).fit([[0.0], [1.0], [9.0]])
@@ -72,12 +74,12 @@ class Exchange(BaseEstimator):
         rule : str or rule, default='minibatch'
             How further batches move the centroids; see ``torchkm.nn.KMeans``.
 
-        Returns:
+        Returns
         -------
         module : torchkm.nn.KMeans
             On the device of ``cluster_centers_``.
 
-        Examples:
+        Examples
         --------
         >>> import torch
         >>> from torchkm.cluster import KMeans
@@ -89,9 +91,8 @@ class Exchange(BaseEstimator):
         from torchkm import nn
 
         check_is_fitted(self)
-        centroids, counts = tensor_of(self.cluster_centers_), getattr(self, "_counts", None)
-        if counts is not None:
-            counts = tensor_of(counts).to(centroids.device)
+        centroids = tensor_of(self.cluster_centers_)
+        counts = self._counts.to(centroids.device)
         return nn.KMeans.from_centroids(centroids, counts, rule=rule, metric=self.metric)
 
     @classmethod
@@ -105,12 +106,12 @@ class Exchange(BaseEstimator):
         **params
             Of the estimator, but for ``n_clusters`` and ``metric``, which the module knows.
 
-        Returns:
+        Returns
         -------
         estimator : KMeans or MiniBatchKMeans
             Without ``labels_`` and ``inertia_``: no rows are known. Its arrays are tensors.
 
-        Examples:
+        Examples
         --------
         >>> import torch, torchkm
         >>> module = torchkm.nn.KMeans.from_centroids(torch.tensor([[0.0], [8.0]]))
@@ -139,7 +140,7 @@ class Exchange(BaseEstimator):
             Of the file; one that is there is replaced. Functions and ``RandomState`` objects
             among the parameters are refused: a file holds numbers and names alone.
 
-        Examples:
+        Examples
         --------
         >>> import tempfile
         >>> from torchkm.cluster import KMeans
@@ -161,7 +162,7 @@ class Exchange(BaseEstimator):
         path : str or path
             Of a file that holds an estimator of this class.
 
-        Returns:
+        Returns
         -------
         estimator : KMeans or MiniBatchKMeans
             With NumPy arrays where such were saved, else with tensors on the CPU.
@@ -180,11 +181,11 @@ class Exchange(BaseEstimator):
         path : str, path or None, default=None
             Where to write the model to.
 
-        Returns:
+        Returns
         -------
         model : onnx.ModelProto
 
-        Examples:
+        Examples
         --------
         >>> from torchkm.cluster import KMeans
         >>> model = KMeans(1).fit([[2.0], [4.0]]).to_onnx()
@@ -206,11 +207,11 @@ class Exchange(BaseEstimator):
         ``metric='cosine'`` with ``faiss.METRIC_INNER_PRODUCT``) it leaves nothing to train. faiss
         computes in float32 and does not shift rows: take a large common offset off before fitting.
 
-        Returns:
+        Returns
         -------
         index : faiss.IndexFlatL2, or faiss.IndexFlatIP of unit centroids under 'cosine'
 
-        Examples:
+        Examples
         --------
         >>> from torchkm.cluster import KMeans
         >>> KMeans(1).fit([[2.0], [4.0]]).to_faiss().ntotal

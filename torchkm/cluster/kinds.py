@@ -78,7 +78,7 @@ def tensor_of(learnt: Any) -> Tensor:
     """Return what an estimator learnt, an array of any kind, as a tensor."""
     if _name_of(learnt) == _NUMPY:
         return as_tensor(learnt, "array")
-    return learnt if isinstance(learnt, Tensor) else torch.from_dlpack(learnt)
+    return learnt if isinstance(learnt, Tensor) else from_dlpack(learnt)
 
 
 def numpy_of(learnt: Any) -> Any:

@@ -31,9 +31,10 @@ def to_peer(estimator: Any, peer: Any) -> Any:
     fitted.set_params(**_shared(estimator, fitted))
     if "labels_" in learnt:
         learnt["labels_"] = learnt["labels_"].astype(np.int32)
-    counts = learnt.pop("_counts", None)
-    if counts is not None and hasattr(fitted, "_counts"):
+    counts, n_since = learnt.pop("_counts"), learnt.pop("_n_since", 0)
+    if hasattr(fitted, "_counts"):  # of the kind that learns from batches
         learnt["_counts"] = counts.astype(learnt["cluster_centers_"].dtype)
+        learnt["_n_since_last_reassign"] = n_since
     return teach(fitted, learnt)
 
 
@@ -49,9 +50,12 @@ def from_peer(cls: Any, peer: Any, fitted: Any) -> Any:
         )
     check_is_fitted(fitted)
     learnt = _learnt(fitted)
-    if "_counts" not in learnt and "labels_" in learnt:
+    if "_counts" in learnt:
+        learnt["_counts"] = tensor_of(learnt["_counts"]).double()
+        learnt["_n_since"] = fitted._n_since_last_reassign
+    else:
         labels = tensor_of(learnt["labels_"]).long()
-        learnt["_counts"] = ClusterStats.counted(labels, None, fitted.n_clusters).numpy()
+        learnt["_counts"] = ClusterStats.counted(labels, None, fitted.n_clusters)
     return teach(cls(**_shared(fitted, cls())), learnt)
 
 
