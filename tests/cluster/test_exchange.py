@@ -29,20 +29,6 @@ def peer(kind):
     return getattr(sklearn.cluster, kind.__name__)
 
 
-def same(one, two):
-    """Whether two values are equal, of one type and, for arrays, of one dtype."""
-    if isinstance(one, np.ndarray):
-        return isinstance(two, np.ndarray) and one.dtype == two.dtype and np.array_equal(one, two)
-    if isinstance(one, torch.Tensor):
-        return isinstance(two, torch.Tensor) and one.dtype == two.dtype and torch.equal(one, two)
-    return type(one) is type(two) and one == two
-
-
-def agree(one, two):
-    mine, others = vars(one), vars(two)
-    return mine.keys() == others.keys() and all(same(mine[name], others[name]) for name in mine)
-
-
 @BOTH
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_to_sklearn(x, kind, dtype):
@@ -63,7 +49,7 @@ def test_to_sklearn(x, kind, dtype):
 
 
 @BOTH
-def test_from_sklearn_and_back(x, kind):
+def test_from_sklearn_and_back(x, kind, same):
     theirs = peer(kind)(6, random_state=3, n_init=1).fit(x)
     mine = kind.from_sklearn(theirs)
     assert mine.get_params()["random_state"] == 3
@@ -106,11 +92,12 @@ def test_batches_go_on_from_scikit_learn(x):
 
 @BOTH
 def test_parameters_that_scikit_learn_does_not_take(x, kind):
-    tensor = torch.from_numpy(x)
+    tensor = torch.from_numpy(x).float()
     theirs = kind(6, init=tensor[:6], device="cpu", precision="float32").fit(tensor).to_sklearn()
     assert isinstance(theirs.init, np.ndarray)
     assert theirs.fit(x).n_features_in_ == 5
     theirs = kind(6, init="k-means||", random_state=0).fit(x).to_sklearn()
+    assert isinstance(theirs.init, str)
     assert theirs.init == "k-means++"
 
 
@@ -171,6 +158,19 @@ def test_a_module_goes_on_with_what_rows_weighed(x, blobs, generator):
     np.testing.assert_allclose(module.centroids.numpy(), wanted)
 
 
+def test_a_failed_fit_keeps_the_counts(x, monkeypatch):
+    fitted = KMeans(6, random_state=0).fit(x)
+    before = pickle.dumps(fitted)
+
+    def fail(watcher):
+        raise RuntimeError("a callback failed")
+
+    monkeypatch.setattr("torchkm.cluster.kmeans.Watcher.end", fail)
+    with pytest.raises(RuntimeError, match="a callback failed"):
+        fitted.fit(x[:100])
+    assert pickle.dumps(fitted) == before
+
+
 def test_a_stream_goes_on_from_a_module(blobs):
     module = MiniBatchKMeans(6, random_state=0).fit(blobs).to_module()
     fitted = MiniBatchKMeans.from_module(module, reassignment_ratio=0, random_state=0)
@@ -221,7 +221,7 @@ def test_what_is_missing_says_what_to_install(x, monkeypatch, missing):
 
 @BOTH
 @pytest.mark.parametrize("as_kind", [np.asarray, torch.as_tensor])
-def test_copies(x, kind, as_kind, tmp_path):
+def test_copies(x, kind, as_kind, tmp_path, same, agree):
     rows = as_kind(x)
     fitted = kind(6, random_state=0).fit(rows)
     joblib.dump(fitted, tmp_path / "fitted.joblib")
@@ -237,7 +237,7 @@ def test_copies(x, kind, as_kind, tmp_path):
     assert not hasattr(bare, "cluster_centers_")
 
 
-def test_clones_keep_given_centroids(x):
+def test_clones_keep_given_centroids(x, agree):
     twin = clone(KMeans(6, init=torch.from_numpy(x[:6])))
     assert torch.equal(twin.init, torch.from_numpy(x[:6]))
     assert agree(twin.fit(torch.from_numpy(x)), KMeans(6, init=twin.init).fit(torch.from_numpy(x)))
@@ -284,11 +284,19 @@ def test_what_was_learnt_on_a_gpu_goes_out(blobs, kind, tmp_path):
 
 
 @BOTH
-def test_a_notebook_shows_the_parameters_and_what_they_mean(x, kind):
+def test_a_notebook_shows_the_parameters(x, kind):
     estimator = kind(6, random_state=0)
     for shown in (estimator._repr_html_(), estimator.fit(x)._repr_html_()):
         assert kind.__name__ in shown
         for name in estimator.get_params():
-            assert name in shown
-        assert "How the first centroids are found" in shown
-        assert "Where to compute; None is where the rows are." in shown
+            assert f'<td class="param">{name}</td>' in shown
+
+
+@BOTH
+def test_every_parameter_has_a_description_to_show(monkeypatch, kind):
+    """scikit-learn shows them beside links to pages, of which there are none yet."""
+    monkeypatch.setattr(kind, "_doc_link_module", "torchkm")
+    monkeypatch.setattr(kind, "_doc_link_template", "https://example.org/{estimator_name}.html")
+    shown = kind()._repr_html_()
+    assert shown.count("param-doc-description") >= len(kind().get_params())
+    assert "How the first centroids are found" in shown

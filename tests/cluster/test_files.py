@@ -19,24 +19,10 @@ def path(tmp_path):
     return tmp_path / "fitted.safetensors"
 
 
-def same(one, two):
-    """Whether two values are equal, of one type and, for arrays, of one dtype."""
-    if isinstance(one, np.ndarray):
-        return isinstance(two, np.ndarray) and one.dtype == two.dtype and np.array_equal(one, two)
-    if isinstance(one, torch.Tensor):
-        return isinstance(two, torch.Tensor) and one.dtype == two.dtype and torch.equal(one, two)
-    return type(one) is type(two) and one == two
-
-
-def agree(one, two):
-    mine, others = vars(one), vars(two)
-    return mine.keys() == others.keys() and all(same(mine[name], others[name]) for name in mine)
-
-
 @BOTH
 @pytest.mark.parametrize("as_kind", [np.asarray, torch.as_tensor])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_everything_comes_back(blobs, kind, as_kind, dtype, path):
+def test_everything_comes_back(blobs, kind, as_kind, dtype, path, same, agree):
     rows = as_kind(blobs.to(dtype))
     given = {"init": rows[:6], "metric": "cosine", "device": "cpu", "random_state": 0}
     fitted = kind(6, tol=np.float64(0.01), **given).fit(rows)
@@ -120,6 +106,9 @@ def edited(path, **changes):
         ({"version": "2"}, "must be of format version 1, which this torchkm reads, got 2"),
         ({"estimator": "MiniBatchKMeans"}, "must hold a KMeans, got a MiniBatchKMeans"),
         ({"parameters": '{"gamma": 1}'}, "holds parameters that this torchkm does not have"),
+        ({"parameters": "{"}, "is damaged"),
+        ({"learnt": "[]"}, "is damaged"),
+        ({"learnt": '{"labels_": {"array": "numpy", "tensor": "gone"}}'}, "is damaged"),
     ],
 )
 def test_other_files_are_refused(blobs, path, changes, message):

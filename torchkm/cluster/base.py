@@ -67,7 +67,7 @@ class CentroidEstimator(
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
 
-        Returns:
+        Returns
         -------
         labels : array of shape (n_samples,)
         """
@@ -84,7 +84,7 @@ class CentroidEstimator(
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
 
-        Returns:
+        Returns
         -------
         X_new : array of shape (n_samples, n_clusters)
         """
@@ -98,7 +98,7 @@ class CentroidEstimator(
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows; of any kind, whatever the estimator was fitted on.
 
-        Returns:
+        Returns
         -------
         labels : array of shape (n_samples,), of the kind of ``X``
         """
@@ -114,7 +114,7 @@ class CentroidEstimator(
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows.
 
-        Returns:
+        Returns
         -------
         X_new : array of shape (n_samples, n_clusters), of the kind of ``X``
         """
@@ -131,7 +131,7 @@ class CentroidEstimator(
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative; None counts each row once.
 
-        Returns:
+        Returns
         -------
         score : float
         """

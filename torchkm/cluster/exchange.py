@@ -28,8 +28,8 @@ class Exchange(BaseEstimator):
     def to_sklearn(self) -> Any:
         """Return the estimator of scikit-learn that has learnt the same.
 
-        Its parameters are those that both know, where scikit-learn knows the value
-        (``init='k-means||'`` becomes its default), and its arrays are NumPy's.
+        Its parameters are those that both know (``init='k-means||'``, which scikit-learn does
+        not, becomes ``'k-means++'``), and its arrays are NumPy's.
 
         Returns
         -------
@@ -214,10 +214,10 @@ class Exchange(BaseEstimator):
         Examples
         --------
         >>> from torchkm.cluster import KMeans
-        >>> KMeans(1).fit([[2.0], [4.0]]).to_faiss().ntotal
+        >>> KMeans(1).fit([[2.0], [4.0]]).to_faiss().ntotal  # doctest: +SKIP
         1
         """
-        try:
+        try:  # only here: it brings an OpenMP runtime that some systems take badly beside torch's
             import faiss
         except ImportError as error:
             raise ImportError('to_faiss needs faiss: pip install -e ".[faiss]"') from error

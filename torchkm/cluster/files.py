@@ -52,8 +52,8 @@ def load(cls: Callable[..., Any], path: str | PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: not such a file, of another version, of another class, or with parameters
-            that this class does not have.
+        ValueError: not such a file, damaged, of another version, of another class, or with
+            parameters that this class does not have.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -64,7 +64,10 @@ def load(cls: Callable[..., Any], path: str | PathLike[str]) -> Any:
     except SafetensorError as error:
         raise ValueError(f"{path} must be a safetensors file: {error}") from error
     _check(header, cls.__name__, path)
-    params, learnt = (_read(header[part], tensors) for part in ("parameters", "learnt"))
+    try:
+        params, learnt = (_read(header[part], tensors) for part in ("parameters", "learnt"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: its header does not describe it") from error
     try:
         estimator = cls(**params)
     except TypeError as error:

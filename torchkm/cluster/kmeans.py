@@ -69,7 +69,7 @@ class KMeans(Exchange, CentroidEstimator):
     refine : int, default=0
         Rounds of swaps out of local optima at most, once settled; 20 are many.
 
-    Attributes:
+    Attributes
     ----------
     cluster_centers_ : array of shape (n_clusters, n_features)
         Centroids, of the kind of ``X`` (NumPy for frames and sparse rows).
@@ -84,16 +84,16 @@ class KMeans(Exchange, CentroidEstimator):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where ``X`` has such that are all strings.
 
-    See Also:
+    See Also
     --------
     MiniBatchKMeans : Learns from random batches, or from a stream.
     torchkm.kmeans : The same as a function on tensors.
 
-    Notes:
+    Notes
     -----
     A pass takes ``2 n k d`` operations at most, and memory for a block of scores.
 
-    Examples:
+    Examples
     --------
     >>> import numpy as np
     >>> from torchkm.cluster import KMeans
@@ -160,7 +160,7 @@ class KMeans(Exchange, CentroidEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative; None counts each row once. Not used where ``init`` is given.
 
-        Returns:
+        Returns
         -------
         self : KMeans
         """

@@ -73,7 +73,7 @@ def _learnt(estimator: Any) -> dict[str, Any]:
 
 
 def _shared(giver: Any, taker: Any) -> dict[str, Any]:
-    """Return the parameters of ``giver`` that ``taker`` knows too, arrays as NumPy's."""
+    """Return the parameters of ``giver`` that ``taker`` knows too, as scikit-learn takes them."""
     known = taker.get_params(deep=False)
     params = {
         name: numpy_of(value)
@@ -81,7 +81,7 @@ def _shared(giver: Any, taker: Any) -> dict[str, Any]:
         if name in known
     }
     if isinstance(params["init"], str) and params["init"] == "k-means||":
-        del params["init"]
+        params["init"] = "k-means++"
     return params
 
 
