@@ -60,8 +60,9 @@ def test_from_sklearn_and_back(x, kind, same):
     assert all(same(value, back[name]) for name, value in wanted.items())
 
 
-def test_what_goes_out_is_a_copy(x):
-    fitted = MiniBatchKMeans(6, random_state=0).fit(x)
+@pytest.mark.parametrize("as_kind", [np.asarray, torch.as_tensor])
+def test_what_goes_out_is_a_copy(x, as_kind):
+    fitted = MiniBatchKMeans(6, random_state=0).fit(as_kind(x))
     before = pickle.dumps(fitted)
     fitted.to_sklearn().partial_fit(x)
     fitted.to_module().update(x)
@@ -88,6 +89,13 @@ def test_batches_go_on_from_scikit_learn(x):
     mine.partial_fit(x[300:])
     np.testing.assert_allclose(mine.cluster_centers_, theirs.cluster_centers_)
     assert mine.n_steps_ == 2
+
+
+def test_when_rare_clusters_are_looked_for_goes_along(x):
+    fitted = MiniBatchKMeans(6, init=x[::100]).partial_fit(x[::20]).partial_fit(x[::30])
+    theirs = fitted.to_sklearn()
+    assert theirs._n_since_last_reassign == fitted._n_since > 0
+    assert MiniBatchKMeans.from_sklearn(theirs)._n_since == fitted._n_since
 
 
 @BOTH
