@@ -151,6 +151,14 @@ def test_to_module_and_back(blobs, kind, metric):
     assert back.cluster_centers_.any()
 
 
+@BOTH
+def test_from_module_to_scikit_learn_and_back(blobs, kind):
+    module = torchkm.nn.KMeans.from_centroids(blobs[::100])
+    theirs = kind.from_module(module).to_sklearn()
+    assert np.array_equal(theirs.predict(blobs.numpy()), module.predict(blobs).numpy())
+    assert kind.from_sklearn(theirs).to_module().counts.tolist() == [0] * 6
+
+
 def test_a_module_goes_on_with_what_rows_weighed(x, blobs, generator):
     weight = torch.rand(600, generator=generator, dtype=torch.float64)
     fitted = KMeans(6, random_state=0).fit(x, sample_weight=weight.numpy())

@@ -192,9 +192,9 @@ class Exchange(BaseEstimator):
         >>> [output.name for output in model.graph.output]
         ['labels', 'distances']
         """
+        check_is_fitted(self)
         from torchkm.cluster.onnx_graph import model_of
 
-        check_is_fitted(self)
         model = model_of(tensor_of(self.cluster_centers_).cpu(), self.metric)
         if path is not None:
             Path(path).write_bytes(model.SerializeToString())
@@ -217,11 +217,11 @@ class Exchange(BaseEstimator):
         >>> KMeans(1).fit([[2.0], [4.0]]).to_faiss().ntotal  # doctest: +SKIP
         1
         """
+        check_is_fitted(self)
         try:  # only here: it brings an OpenMP runtime that some systems take badly beside torch's
             import faiss
         except ImportError as error:
             raise ImportError('to_faiss needs faiss: pip install -e ".[faiss]"') from error
-        check_is_fitted(self)
         centroids, unit_rows = tensor_of(self.cluster_centers_).cpu(), uses_unit_rows(self.metric)
         n_features = centroids.shape[1]
         index = faiss.IndexFlatIP(n_features) if unit_rows else faiss.IndexFlatL2(n_features)

@@ -54,7 +54,7 @@ def from_peer(cls: Any, peer: Any, fitted: Any) -> Any:
         learnt["_counts"] = tensor_of(learnt["_counts"]).double()
         learnt["_n_since"] = fitted._n_since_last_reassign
     else:
-        labels = tensor_of(learnt["labels_"]).long()
+        labels = tensor_of(learnt.get("labels_", np.zeros(0))).long()  # none: no weight is known
         learnt["_counts"] = ClusterStats.counted(labels, None, fitted.n_clusters)
     return teach(cls(**_shared(fitted, cls())), learnt)
 
@@ -88,7 +88,7 @@ def _shared(giver: Any, taker: Any) -> dict[str, Any]:
 def _with_centroids(peer: Any, centroids: Any) -> Any:
     """Return an estimator of scikit-learn that was fitted on the centroids themselves.
 
-    So each version sets what it keeps in private.
+    So each version sets what it keeps in private, at the cost of a pass over ``k`` rows.
     """
     estimator = peer(len(centroids), init=centroids, n_init=1, max_iter=1, random_state=0)
     with warnings.catch_warnings():
