@@ -211,4 +211,3 @@ class KMeans(Exchange, CentroidEstimator):
         self.inertia_ = result.inertia
         self.n_iter_ = result.n_iter
         self._counts = ClusterStats.counted(result.labels, data.weight, self.n_clusters)
-        self._counts = ClusterStats.counted(result.labels, data.weight, self.n_clusters)
