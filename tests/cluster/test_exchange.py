@@ -178,7 +178,7 @@ def test_a_failed_fit_keeps_the_counts(x, monkeypatch):
     fitted = KMeans(6, random_state=0).fit(x)
     before = pickle.dumps(fitted)
 
-    def fail(watcher):
+    def fail(*_):
         raise RuntimeError("a callback failed")
 
     monkeypatch.setattr("torchkm.cluster.kmeans.Watcher.end", fail)
