@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "functional": {"kernels"},
     "solvers": {"kernels", "functional"},
     "nn": {"kernels", "functional", "solvers"},
-    "cluster": {"kernels", "functional", "solvers"},
+    "cluster": {"kernels", "functional", "solvers", "nn"},
     "metrics": {"functional"},
     "plotting": {"functional"},
     "lightning": {"functional", "solvers", "nn", "metrics", "plotting"},
@@ -34,6 +34,10 @@ ONLY_IN = {
     "torchmetrics": {"metrics"},
     "scipy": {"cluster", "metrics"},
     "matplotlib": {"plotting", "lightning"},
+    "faiss": {"cluster"},
+    "huggingface_hub": {"nn"},
+    "onnx": {"cluster"},
+    "safetensors": {"cluster"},
     "torch.distributed": set(),
 }
 
@@ -76,6 +80,7 @@ def test_imports_run_one_way(layer, path):
 )
 def test_light_doors_stay_light(module):
     heavy = ["pytorch_lightning", "torchvision", "torchmetrics", "sklearn", "scipy", "matplotlib"]
+    heavy += ["faiss", "huggingface_hub", "onnx", "safetensors"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert out.strip() == "[]"

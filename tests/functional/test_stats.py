@@ -70,3 +70,12 @@ def test_sums_of_many_equal_rows_keep_their_digits():
 def test_means_of_empty_clusters_are_finite():
     stats = ClusterStats(torch.tensor([0.0, 2.0]), torch.tensor([[0.0], [6.0]]), torch.tensor(0.0))
     assert stats.means.tolist() == [[0.0], [3.0]]
+
+
+def test_labels_are_counted_by_weight(generator):
+    labels = torch.randint(0, 5, (1000,), generator=generator)
+    weight = torch.rand(1000, generator=generator)
+    want = [weight[labels == j].double().sum().item() for j in range(7)]
+    assert ClusterStats.counted(labels, weight, 7).tolist() == pytest.approx(want)
+    assert ClusterStats.counted(labels, None, 7).tolist() == labels.bincount(minlength=7).tolist()
+    assert ClusterStats.counted(labels, None, 7).dtype == torch.float64

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import torchkm
-from torchkm.functional import ClusterStats, assign
+from torchkm.functional import ClusterStats, assign, unit
 from torchkm.nn import KMeans
 from torchkm.solvers import RULES, CentroidState, Decay, Lloyd, update
 
@@ -329,3 +329,58 @@ def test_lists_and_arrays_of_any_rank_are_rows(fitted, blobs):
     assert fitted.transform(blobs[0].tolist()).shape == (6,)
     with pytest.raises(TypeError, match="x must hold real numbers"):
         fitted(None)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_from_centroids(blobs, metric, dtype):
+    given = blobs[::100].to(dtype)
+    counts = torch.arange(1, 7)
+    module = KMeans.from_centroids(given, counts, rule="minibatch-sqrt", metric=metric)
+    assert (module.k, module.n_features, module.metric) == (6, 5, metric)
+    assert module.rule == RULES["minibatch-sqrt"]
+    assert (module.centroids.dtype, module.counts.dtype) == (dtype, torch.float64)
+    assert module.counts.tolist() == counts.tolist()
+    want = unit(given) if metric == "cosine" else given
+    assert torch.equal(module.centroids, want)
+    assert torch.equal(module(blobs).labels, assign(blobs, given, metric=metric).labels)
+    module.update(blobs)
+    assert int(module.n_rows_seen) == 600
+    assert torch.equal(given, blobs[::100].to(dtype))
+
+
+def test_from_centroids_goes_on_from_the_counts(blobs):
+    counts = 100 * torch.ones(6)
+    module = KMeans.from_centroids(blobs[::100], counts)
+    state = CentroidState(blobs[::100], counts.double())
+    _, stats = torchkm.functional.assign_and_accumulate(blobs, blobs[::100])
+    module.update(blobs)
+    want = update(stats, state, RULES["minibatch"]).state
+    assert torch.equal(module.centroids, want.centroids)
+    assert torch.equal(module.counts, want.counts)
+
+
+def test_from_centroids_takes_arrays_and_narrow_floats(blobs):
+    assert KMeans.from_centroids(blobs.numpy()[::100]).centroids.dtype == torch.float64
+    module = KMeans.from_centroids(blobs[::100].half())
+    assert module.centroids.dtype == torch.float32
+    assert module.counts.tolist() == [0] * 6
+    assert module.is_seeded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"centroids": torch.zeros(3)}, ValueError, "centroids must have shape"),
+        ({"centroids": torch.zeros(3, 2).long()}, TypeError, "centroids must hold float32"),
+        ({"centroids": torch.full((3, 2), torch.nan)}, ValueError, "centroids must be finite"),
+        ({"counts": torch.ones(2)}, ValueError, r"counts must have shape \(3,\).*got \(2,\)"),
+        ({"counts": [1.0, -1.0, 0.0]}, ValueError, "counts must be finite and not negative"),
+        ({"counts": ["a", "b", "c"]}, TypeError, "counts must hold real numbers"),
+        ({"metric": "cosine"}, ValueError, "3 of 3 rows of centroids are all zero"),
+        ({"metric": "l1"}, ValueError, "metric must be one of"),
+    ],
+)
+def test_from_centroids_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        KMeans.from_centroids(**{"centroids": torch.zeros(3, 2), **arguments})

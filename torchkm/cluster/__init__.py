@@ -1,7 +1,7 @@
 """The scikit-learn face: estimators that take the place of those of ``sklearn.cluster``.
 
 Everything is done by the core; what lives here is how scikit-learn would have it said. No k-means
-arithmetic may live here, and no other face of torchkm is imported.
+arithmetic may live here. Of the other faces only ``nn`` is imported, to hand centroids over.
 """
 
 from torchkm.cluster.bisecting import BisectingKMeans

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -22,7 +20,7 @@ from torch import Tensor
 from torchkm import functional
 from torchkm.cluster import parameters
 from torchkm.cluster.callbacks import CallbackSupportMixin
-from torchkm.cluster.kinds import Data, read
+from torchkm.cluster.kinds import Data, read, tensor_of
 from torchkm.functional import ClusterStats
 
 
@@ -69,7 +67,7 @@ class CentroidEstimator(
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
 
-        Returns:
+        Returns
         -------
         labels : array of shape (n_samples,)
         """
@@ -86,7 +84,7 @@ class CentroidEstimator(
         sample_weight : array-like of shape (n_samples,), default=None
             As in ``fit``.
 
-        Returns:
+        Returns
         -------
         X_new : array of shape (n_samples, n_clusters)
         """
@@ -100,7 +98,7 @@ class CentroidEstimator(
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows; of any kind, whatever the estimator was fitted on.
 
-        Returns:
+        Returns
         -------
         labels : array of shape (n_samples,), of the kind of ``X``
         """
@@ -116,7 +114,7 @@ class CentroidEstimator(
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows.
 
-        Returns:
+        Returns
         -------
         X_new : array of shape (n_samples, n_clusters), of the kind of ``X``
         """
@@ -133,7 +131,7 @@ class CentroidEstimator(
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative; None counts each row once.
 
-        Returns:
+        Returns
         -------
         score : float
         """
@@ -166,9 +164,7 @@ class CentroidEstimator(
 
     def _centroids(self, data: Data) -> Tensor:
         """Return ``cluster_centers_`` as a tensor where the rows lie."""
-        came = self.cluster_centers_
-        centroids = came if isinstance(came, Tensor) else torch.as_tensor(np.asarray(came))
-        return centroids.to(data.device)
+        return tensor_of(self.cluster_centers_).to(data.device)
 
     def _distances(self, X: Any) -> Any:
         data = self._known(X)
@@ -176,14 +172,18 @@ class CentroidEstimator(
         return data.kind.give(out)
 
 
+# The weight that each cluster has seen, as a tensor, and the rows since rare ones were looked for.
+_LEARNT_TOO = ("_counts", "_n_since")
+
+
 @contextmanager
 def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
     """Give ``estimator`` back what it had learnt, where learning fails."""
-    before = {name: value for name, value in vars(estimator).items() if _is_learnt(name)}
+    before = {name: value for name, value in vars(estimator).items() if is_learnt(name)}
     try:
         yield
     except BaseException:
-        for name in [name for name in vars(estimator) if _is_learnt(name)]:
+        for name in [name for name in vars(estimator) if is_learnt(name)]:
             delattr(estimator, name)
         vars(estimator).update(before)
         raise
@@ -215,5 +215,6 @@ def warn_of_few_clusters(n_clusters: int, n_empty: int) -> None:
         )
 
 
-def _is_learnt(name: str) -> bool:
-    return name.endswith("_") and not name.startswith("_")
+def is_learnt(name: str) -> bool:
+    """Return whether an attribute is something that a fit found."""
+    return name in _LEARNT_TOO or (name.endswith("_") and not name.startswith("_"))

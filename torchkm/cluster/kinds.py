@@ -80,6 +80,27 @@ class Data(NamedTuple):
         return self.rows.device
 
 
+def tensor_of(learnt: Any) -> Tensor:
+    """Return what an estimator learnt, an array of any kind, as a tensor."""
+    if _name_of(learnt) == _NUMPY:
+        return as_tensor(learnt, "array")
+    return learnt if isinstance(learnt, Tensor) else from_dlpack(learnt)
+
+
+def numpy_of(learnt: Any) -> Any:
+    """Return what an estimator learnt as a NumPy array of its own; what is no array stays."""
+    if isinstance(learnt, np.ndarray):
+        return learnt.copy()
+    return tensor_of(learnt).cpu().numpy().copy() if is_array(learnt) else learnt
+
+
+def is_array(value: Any) -> bool:
+    """Return whether ``value`` is an array of numbers of some kind."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "fiub"
+    return isinstance(value, Tensor) or _name_of(value) != _NUMPY
+
+
 def read(estimator: BaseEstimator, X: Any, sample_weight: Any = None, *, reset: bool) -> Data:
     """Return what a call of ``estimator`` was given, checked, where it is to be computed.
 

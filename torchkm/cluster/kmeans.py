@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, ClassVar
 
+import sklearn.cluster
 from sklearn.utils import check_random_state
 
 from torchkm.cluster import parameters
@@ -15,8 +16,10 @@ from torchkm.cluster.base import (
     warn_of_few_clusters,
 )
 from torchkm.cluster.callbacks import Watcher, with_callbacks
+from torchkm.cluster.exchange import Exchange
 from torchkm.cluster.kinds import Data, read
 from torchkm.cluster.starts import Start, generator_from, start_of
+from torchkm.functional import ClusterStats
 from torchkm.kernels import PRECISIONS
 from torchkm.solvers import KMeansResult
 from torchkm.solvers.fit import Settings, solve
@@ -25,7 +28,7 @@ from torchkm.solvers.fit import Settings, solve
 _RANDOM_STARTS = 10
 
 
-class KMeans(CentroidEstimator):
+class KMeans(Exchange, CentroidEstimator):
     """k-means, in the place of ``sklearn.cluster.KMeans``.
 
     Starts that are drawn (``init="k-means++"``, ``"random"``) are followed by the progressive
@@ -66,7 +69,7 @@ class KMeans(CentroidEstimator):
     refine : int, default=0
         Rounds of swaps out of local optima at most, once settled; 20 are many.
 
-    Attributes:
+    Attributes
     ----------
     cluster_centers_ : array of shape (n_clusters, n_features)
         Centroids, of the kind of ``X`` (NumPy for frames and sparse rows).
@@ -81,16 +84,16 @@ class KMeans(CentroidEstimator):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where ``X`` has such that are all strings.
 
-    See Also:
+    See Also
     --------
     MiniBatchKMeans : Learns from random batches, or from a stream.
     torchkm.kmeans : The same as a function on tensors.
 
-    Notes:
+    Notes
     -----
     A pass takes ``2 n k d`` operations at most, and memory for a block of scores.
 
-    Examples:
+    Examples
     --------
     >>> import numpy as np
     >>> from torchkm.cluster import KMeans
@@ -103,6 +106,7 @@ class KMeans(CentroidEstimator):
     16.0
     """
 
+    _peer = sklearn.cluster.KMeans
     _checks: ClassVar[dict[str, parameters.Check]] = {
         **CentroidEstimator._checks,
         "copy_x": parameters.flag,
@@ -156,7 +160,7 @@ class KMeans(CentroidEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative; None counts each row once. Not used where ``init`` is given.
 
-        Returns:
+        Returns
         -------
         self : KMeans
         """
@@ -206,3 +210,4 @@ class KMeans(CentroidEstimator):
         self.labels_ = data.kind.labels(result.labels)
         self.inertia_ = result.inertia
         self.n_iter_ = result.n_iter
+        self._counts = ClusterStats.counted(result.labels, data.weight, self.n_clusters)

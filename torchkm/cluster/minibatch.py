@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any, ClassVar
 
+import sklearn.cluster
 import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
@@ -14,6 +15,7 @@ from torchkm.cluster import parameters
 from torchkm.cluster.base import CentroidEstimator, check_enough_rows, unchanged_by_errors
 from torchkm.cluster.callbacks import Watcher, with_callbacks
 from torchkm.cluster.draws import Draws
+from torchkm.cluster.exchange import Exchange
 from torchkm.cluster.kinds import Data, read
 from torchkm.cluster.starts import generator_from, start_of
 from torchkm.functional.arrays import check_finite
@@ -28,7 +30,7 @@ from torchkm.solvers.update import CentroidState
 _RANDOM_STARTS, _INIT_BATCHES = 3, 3
 
 
-class MiniBatchKMeans(CentroidEstimator):
+class MiniBatchKMeans(Exchange, CentroidEstimator):
     """Mini-batch k-means, in the place of ``sklearn.cluster.MiniBatchKMeans``.
 
     ``fit`` learns from batches that are drawn at random, with replacement and by weight, until
@@ -113,7 +115,8 @@ class MiniBatchKMeans(CentroidEstimator):
 
     inertia_: float
     _counts: Tensor
-    _n_since: int
+    _n_since: int = 0
+    _peer = sklearn.cluster.MiniBatchKMeans
     _checks: ClassVar[dict[str, parameters.Check]] = {
         **CentroidEstimator._checks,
         "batch_size": parameters.integer(1),

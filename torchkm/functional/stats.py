@@ -72,6 +72,15 @@ class ClusterStats:
             return sq_distances.sum(dtype=dtype)
         return sq_distances.to(dtype) @ sample_weight.to(dtype)
 
+    @staticmethod
+    def counted(labels: Tensor, sample_weight: Tensor | None, k: int) -> Tensor:
+        """Return the counts ``(k,)`` of ``labels (n,)``; None counts each row once."""
+        dtype = kernels.sum_dtype(labels.device)
+        if sample_weight is None:
+            return torch.bincount(labels, minlength=k).to(dtype)
+        counts = torch.zeros(k, dtype=dtype, device=labels.device)
+        return counts.index_add_(0, labels, sample_weight.to(dtype))
+
 
 def accumulate(
     x: Any,

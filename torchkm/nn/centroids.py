@@ -10,9 +10,15 @@ from torch import Tensor, nn
 
 from torchkm import functional, kernels
 from torchkm.functional import Assignment
-from torchkm.functional.arrays import as_tensor, check_finite, check_same_device
+from torchkm.functional.arrays import (
+    as_centroids,
+    as_tensor,
+    as_values,
+    check_finite,
+    check_same_device,
+)
 from torchkm.functional.checks import check_integer, check_k
-from torchkm.functional.geometry import uses_unit_rows
+from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.kernels import sum_dtype
 
@@ -67,6 +73,40 @@ class CentroidModule(nn.Module):
         self.register_buffer("n_rows_seen", torch.zeros((), dtype=torch.int64, device=device))
         self.register_buffer("seeded", torch.zeros((), dtype=torch.bool, device=device))
         self._was_seeded = False
+
+    @classmethod
+    @torch.no_grad()
+    def from_centroids(cls, centroids: Any, counts: Any = None, **settings: Any) -> Self:
+        """Return a module that knows these centroids, on their device and in their dtype.
+
+        Args:
+            centroids: ``(k, n_features)``; copied. Below float32 they become float32.
+            counts: weight that each has seen, ``(k,)``. None is no weight at all: the rules
+                ``"minibatch"`` and ``"decay"`` then move a centroid all the way to the mean of
+                its first rows.
+            settings: ``rule``, ``metric`` and ``init``, as for the class.
+
+        Raises:
+            TypeError: centroids that are not floats, counts that are not numbers.
+            ValueError: centroids of a wrong rank or not finite, counts of another shape or
+                device, negative or not finite; an unknown name among the settings.
+
+        Example:
+            >>> import torch, torchkm
+            >>> module = torchkm.nn.KMeans.from_centroids(torch.tensor([[0.0], [8.0]]))
+            >>> module.predict(torch.tensor([[1.0], [9.0]]))
+            tensor([0, 1])
+        """
+        given = as_tensor(centroids, "centroids")
+        given = as_centroids(given, given)
+        k, n_features = given.shape
+        module = cls(k, n_features, device=given.device, dtype=given.dtype, **settings)
+        check_directions(given, module.metric, "centroids")
+        module.centroids.copy_(unit(given) if uses_unit_rows(module.metric) else given)
+        if counts is not None:
+            module.counts.copy_(_as_counts(counts, given))
+        module.seeded.fill_(True)
+        return module
 
     def forward(self, x: Tensor) -> Assignment:
         """Assign rows to their nearest centroids.
@@ -192,3 +232,15 @@ class CentroidModule(nn.Module):
             for name, (buffer, value) in before.items():
                 self._buffers[name] = buffer.copy_(value)
         self._was_seeded = False
+
+
+def _as_counts(counts: Any, centroids: Tensor) -> Tensor:
+    """Return ``counts (k,)`` checked, in the dtype that they add in."""
+    given = as_tensor(counts, "counts")
+    check_same_device(centroids, given, "counts")
+    if given.shape != centroids.shape[:1]:
+        raise ValueError(
+            f"counts must have shape ({len(centroids)},), one per centroid, got "
+            f"{tuple(given.shape)}"
+        )
+    return as_values(given.to(sum_dtype(given.device)), "counts")
