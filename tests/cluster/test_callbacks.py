@@ -1,12 +1,14 @@
 """scikit-learn's callbacks: told of each pass, shown the model as it stands, and obeyed."""
 
+import io
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from torchkm.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
+from torchkm.cluster import BisectingKMeans, KMeans, MiniBatchKMeans, PassBar
 
 callback = pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
 
@@ -88,6 +90,16 @@ def test_a_pipeline_hands_its_progress_bar_down(digits, capsys):
     pipeline = make_pipeline(StandardScaler(), KMeans(4, random_state=0))
     pipeline.set_callbacks(callback.ProgressBar()).fit(digits)
     assert "KMeans" in capsys.readouterr().out
+
+
+def test_the_bar_counts_passes_and_stays_quiet_without_a_terminal(digits, capsys):
+    seen = io.StringIO()
+    estimator = KMeans(4, init=digits[:4]).set_callbacks(PassBar(file=seen, disable=False))
+    fitted = estimator.fit(digits)
+    assert f"KMeans: {fitted.n_iter_}pass" in seen.getvalue()
+    assert f"inertia={fitted.inertia_:.6g}" in seen.getvalue()
+    estimator.set_callbacks(PassBar()).fit(digits)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_without_callbacks_nothing_is_printed_or_kept(digits, capsys):

@@ -5,8 +5,9 @@ arithmetic may live here. Of the other faces only ``nn`` is imported, to hand ce
 """
 
 from torchkm.cluster.bisecting import BisectingKMeans
+from torchkm.cluster.callbacks import PassBar
 from torchkm.cluster.kmeans import KMeans
 from torchkm.cluster.minibatch import MiniBatchKMeans
 from torchkm.cluster.parameters import InvalidParameterError
 
-__all__ = ["BisectingKMeans", "InvalidParameterError", "KMeans", "MiniBatchKMeans"]
+__all__ = ["BisectingKMeans", "InvalidParameterError", "KMeans", "MiniBatchKMeans", "PassBar"]

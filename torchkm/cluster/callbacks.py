@@ -10,7 +10,7 @@ from torch import Tensor
 from torchkm.cluster.kinds import Kind
 from torchkm.solvers import PassRecord, Status
 
-__all__ = ["CallbackSupportMixin", "Watcher", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "PassBar", "Watcher", "with_callbacks"]
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -68,6 +68,48 @@ class Watcher:
             print(f"Ended: {status.message}.")
         if self._context is not None:
             self._context.call_on_fit_task_end(estimator=self._estimator, X=self._X)
+
+
+class PassBar:
+    """A callback that shows a line with the passes made and the inertia, where one can be seen.
+
+    For ``estimator.set_callbacks(PassBar())``; ``sklearn.callback.ProgressBar`` works as well.
+
+    Parameters
+    ----------
+    **settings
+        Of ``tqdm.tqdm``, as ``file`` or ``leave``. Without ``disable=False`` there is no line
+        where the output is not a terminal.
+
+    Examples
+    --------
+    >>> from torchkm.cluster import KMeans, PassBar
+    >>> KMeans(2, random_state=0).set_callbacks(PassBar()).fit([[0.0], [1.0], [9.0]])
+    KMeans(n_clusters=2, random_state=0)
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Begin the line."""
+        from tqdm import tqdm
+
+        settings = {"desc": context.estimator_name, "unit": "pass", "disable": None}
+        self._bar = tqdm(**settings | self.settings)
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Wait for the pass to end."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any, *, metadata: Any = None) -> None:
+        """Count the pass and show what it saw."""
+        if metadata is not None and "inertia" in metadata:
+            self._bar.set_postfix(inertia=f"{metadata['inertia']:.6g}", refresh=False)
+            self._bar.update()
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """End the line."""
+        self._bar.close()
 
 
 def _line(record: PassRecord) -> str:
