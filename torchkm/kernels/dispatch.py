@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from torchkm.kernels import blocked, reference
+from torchkm.kernels import all_pairs, blocked, reference
 from torchkm.kernels.precision import in_full_precision
 
 
@@ -72,3 +72,11 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
 def sides(x: Tensor, labels: Tensor, pairs: Tensor, unit_rows: bool, origin: Tensor) -> Tensor:
     """Return which of the two centroids ``pairs (k, 2, d)`` of its label is nearer each row."""
     return blocked.sides(x, labels, pairs, unit_rows, origin)
+
+
+@in_full_precision
+def mean_distances(
+    x: Tensor, labels: Tensor, counts: Tensor, unit_rows: bool, origin: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the mean distance of each row to its own cluster and to the nearest other."""
+    return all_pairs.mean_distances(x, labels, counts, unit_rows, origin)
