@@ -46,7 +46,7 @@ class Partition:
         """
         x, origin = self.problem.x, self.problem.origin
         size = kernels.rows_per_block(x, 0)
-        blocks = zip(x.split(size), self.labels.split(size), strict=True)
+        blocks = zip(torch.split(x, size), torch.split(self.labels, size), strict=True)
         return torch.cat(
             [sq_movements(means[label], rows.to(means.dtype), origin) for rows, label in blocks]
         )

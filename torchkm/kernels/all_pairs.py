@@ -39,9 +39,7 @@ def mean_distances(
     return own, other
 
 
-def _sums_of_distances(
-    rows: OrderedRows, labels: Tensor, k: int
-) -> Iterator[tuple[slice, Tensor]]:
+def _sums_of_distances(rows: OrderedRows, labels: Tensor, k: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield blocks of rows with their summed distances ``(k, b)`` to each cluster."""
     size = rows_per_block(rows.x, k)
     n_others = rows_per_block(rows.x, size)

@@ -1,6 +1,8 @@
-"""Scores of a clustering against classes, all from one contingency table.
+"""Scores of a clustering: against classes, all from one contingency table, and by its rows.
 
-Pure functions here need nothing but torch; the Metric classes load torchmetrics when asked for.
+Against classes there are functions of labels in ``functional`` and Metric classes, which load
+torchmetrics when asked for. The scores of rows and labels are functions, here: no table sums
+what they need to know.
 No solver, no Lightning and no k-means step may live here.
 """
 
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from torchkm.metrics import functional
 from torchkm.metrics.contingency import contingency_table
+from torchkm.metrics.dispersion import calinski_harabasz, davies_bouldin
+from torchkm.metrics.gap import GapStatistic, choose_k, gap_statistic
+from torchkm.metrics.silhouettes import silhouette, silhouette_samples
 from torchkm.metrics.vote import MajorityVote
 
 if TYPE_CHECKING:
@@ -30,6 +35,7 @@ __all__ = [
     "AdjustedRand",
     "Completeness",
     "ContingencyTable",
+    "GapStatistic",
     "Homogeneity",
     "HungarianAccuracy",
     "Inertia",
@@ -37,8 +43,14 @@ __all__ = [
     "MajorityVoteAccuracy",
     "NormalizedMutualInfo",
     "VMeasure",
+    "calinski_harabasz",
+    "choose_k",
     "contingency_table",
+    "davies_bouldin",
     "functional",
+    "gap_statistic",
+    "silhouette",
+    "silhouette_samples",
 ]
 
 
