@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +51,19 @@ class Partition:
             [sq_movements(means[label], rows.to(means.dtype), origin) for rows, label in blocks]
         )
 
-    def mean_distances(self) -> tuple[Tensor, Tensor]:
-        """Return how far each row lies from its cluster and from the nearest other, ``(n,)`` each.
 
-        Both are means of distances (not squared; ``1 - cos`` under ``"cosine"``): to the other
-        rows of its cluster, 0 where there are none, and to the rows of the other cluster for
-        which that is least. Distances of rounding alone are 0.
-        """
-        problem = self.problem
-        return kernels.mean_distances(
-            problem.x, self.labels, self.counts, problem.unit_rows, problem.origin
-        )
+def mean_distances(partitions: Sequence[Partition]) -> tuple[Tensor, Tensor]:
+    """Return how far each row lies from its cluster and from the nearest other, ``(r, n)`` each.
+
+    For ``r`` partitions of the same rows, which share the distances between rows. Both are means
+    of distances (not squared; ``1 - cos`` under ``"cosine"``): to the other rows of its cluster, 0
+    where there are none, and to the rows of the other cluster for which that is least. Distances
+    of rounding alone are 0.
+    """
+    problem = partitions[0].problem
+    labels = torch.stack([each.labels for each in partitions])  # (r, n)
+    counts = [each.counts for each in partitions]
+    return kernels.mean_distances(problem.x, labels, counts, problem.unit_rows, problem.origin)
 
 
 def as_partition(x: Any, labels: Any, metric: str = "euclidean") -> Partition:

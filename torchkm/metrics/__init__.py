@@ -15,7 +15,7 @@ from torchkm.metrics import functional
 from torchkm.metrics.contingency import contingency_table
 from torchkm.metrics.dispersion import calinski_harabasz, davies_bouldin
 from torchkm.metrics.gap import GapStatistic, choose_k, gap_statistic
-from torchkm.metrics.silhouettes import silhouette, silhouette_samples
+from torchkm.metrics.silhouettes import silhouette, silhouette_of_each, silhouette_samples
 from torchkm.metrics.vote import MajorityVote
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "functional",
     "gap_statistic",
     "silhouette",
+    "silhouette_of_each",
     "silhouette_samples",
 ]
 
