@@ -35,7 +35,7 @@ def mean_distances(
     firsts = torch.tensor([0, *sizes[:-1]], device=x.device).cumsum(0).unsqueeze(1)  # (r, 1)
     own, other = rows.origin.new_empty(2, *labels.shape)
     for block, sums_of_all in sums_of(rows, labels + firsts, sum(sizes)):
-        for i, sums in enumerate(sums_of_all.split(sizes)):
+        for i, sums in enumerate(torch.split(sums_of_all, sizes)):
             label, count = labels[i, block].unsqueeze(0), counts[i]  # (1, b), (k,)
             to_own = sums.gather(0, label) / (count[label] - 1).clamp_min(1)
             own[i, block] = to_own.squeeze(0)

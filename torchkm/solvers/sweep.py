@@ -27,8 +27,9 @@ from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import seeds
 from torchkm.functional.splitting import halves
 from torchkm.solvers.descent import Descent
-from torchkm.solvers.fit import KMeansResult, result_of, warn_of_empty
+from torchkm.solvers.fit import KMeansResult, Settings, result_of, warn_of_empty
 from torchkm.solvers.loop import Fit
+from torchkm.solvers.outcome import Watch
 from torchkm.solvers.progressive import Effort, descend, plan
 from torchkm.solvers.restarts import race
 
@@ -80,23 +81,38 @@ def sweep(
         >>> {k: result.inertia for k, result in sweep(x, [1, 2, 4]).items()}
         {1: 82.0, 2: 1.0, 4: 0.0}
     """
-    problem = as_problem(x, sample_weight, metric)
-    rising = as_ks(ks, len(problem.x))
-    effort = Effort(
-        check_number("tol", tol, 0),
-        check_integer("max_iter", max_iter, 1),
-        check_integer("refine", refine, 0),
-        None,
+    settings = Settings(
+        refine=refine, precision=precision, max_iter=max_iter, tol=tol, metric=metric
     )
-    check_precision(precision, problem)
-    results = {}
-    for fit in fits(problem, rising, precision, effort, as_generator(generator)):
-        result = results[len(fit.centroids)] = result_of(fit)
+    each = solve_each(x, ks, sample_weight, as_generator(generator), None, settings)
+    results = {len(result.centroids): result for result in each}
+    for result in results.values():
         warn_of_empty(result)
     return results
 
 
-def as_ks(ks: Any, n: int | None = None) -> list[int]:
+def solve_each(
+    x: Any,
+    ks: Iterable[int],
+    sample_weight: Any,
+    generator: torch.Generator,
+    watch: Watch | None,
+    settings: Settings,
+) -> Iterator[KMeansResult]:
+    """Check what ``sweep`` was given and run it; yields a result for each k, the smallest first."""
+    problem = as_problem(x, sample_weight, settings.metric)
+    rising = as_ks(ks, len(problem.x))
+    effort = Effort(
+        check_number("tol", settings.tol, 0),
+        check_integer("max_iter", settings.max_iter, 1),
+        check_integer("refine", settings.refine, 0),
+        watch,
+    )
+    check_precision(settings.precision, problem)
+    return map(result_of, _fits(problem, rising, settings.precision, effort, generator))
+
+
+def as_ks(ks: Any, n: int) -> list[int]:
     """Return ``ks`` as different integers that rise, from 1 to the number of rows ``n``.
 
     Raises:
@@ -112,7 +128,7 @@ def as_ks(ks: Any, n: int | None = None) -> list[int]:
 
 
 @torch.no_grad()
-def fits(
+def _fits(
     problem: Problem, ks: list[int], precision: str, effort: Effort, generator: torch.Generator
 ) -> Iterator[Fit]:
     """Yield the fit of each of ``ks``, which rise."""
