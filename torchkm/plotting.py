@@ -24,6 +24,9 @@ _LINE, _MARK, _FAINT, _TEXT = "#4c6a92", "#c8452f", "#b4bac4", "#333a45"
 # From here on numbers are written with a prefix: 2.4M.
 _LARGE = 10_000
 
+# A logarithmic axis whose ends differ by less has even ticks; by more, powers of ten alone.
+_FEW_NUMBERS, _DECADES = 5, 500
+
 
 def centroid_grid(
     centroids: Tensor,
@@ -129,7 +132,7 @@ def selection_curves(
 
     _check_curves(list(ks), curves, k)
     figure = Figure(figsize=(_INCHES_PER_PANEL * len(curves), _INCHES_HIGH), layout="constrained")
-    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    panels = figure.subplots(1, len(curves), sharex=True, squeeze=False)[0]
     for axes, curve in zip(panels, curves, strict=True):
         if k is not None:
             axes.axvline(k, color=_FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
@@ -154,16 +157,18 @@ def _check_curves(ks: list[int], curves: Sequence[Curve], k: int | None) -> None
 
 
 def _draw(axes: Axes, ks: list[int], curve: Curve) -> None:
-    from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
     drawn = {k: value for k, value in zip(ks, curve.values, strict=True) if math.isfinite(value)}
     values = [*drawn.values()]
     log = curve.log and min(values, default=0) > 0
+    ratio = max(values) / min(values) if log else 1
+    spread = LogLocator(subs=(1, 2, 5) if ratio < _DECADES else (1,))
     axes.plot([*drawn], values, color=_LINE, linewidth=1.6, marker="o", markersize=3.5, zorder=2)
     axes.set_yscale("log" if log else "linear")
-    axes.margins(x=0.06, y=0.14)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.margins(x=0.06, y=0.18)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(spread if ratio > _FEW_NUMBERS else MaxNLocator(5))
     axes.yaxis.set_minor_locator(NullLocator())
     if max(map(abs, values), default=0) >= _LARGE:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
@@ -184,14 +189,16 @@ def _mark(axes: Axes, k: int, drawn: dict[int, float]) -> None:
     value = drawn[k]
     axes.plot(k, value, color=_MARK, marker="o", markersize=7, zorder=3)
     lowest, highest = value == min(drawn.values()), value == max(drawn.values())
+    side = "left" if k == min(drawn) else "right" if k == max(drawn) else "center"
     axes.annotate(
         f"k = {k}",
         (k, value),
-        (0, -15) if lowest else (0, 9) if highest else (9, 7),
+        (0, -17) if lowest else (0, 9) if highest else (9, 7),
         textcoords="offset points",
-        ha="center" if lowest or highest else "left",
+        ha=side if lowest or highest else "left",
         fontsize=9,
         color=_MARK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )
 
 

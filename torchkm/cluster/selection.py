@@ -218,9 +218,11 @@ class KSelection(CentroidEstimator):
         """
         check_is_fitted(self)
         curves = [
-            Curve("Inertia, and its elbow", self.inertias_.tolist(), self.elbow_k_, log=True),
-            Curve("Mean silhouette: high is good", self.silhouettes_.tolist(), self.silhouette_k_),
-            Curve("BIC: low is good", self.bics_.tolist(), self.bic_k_),
+            Curve(
+                "Inertia (log scale): the elbow", self.inertias_.tolist(), self.elbow_k_, log=True
+            ),
+            Curve("Mean silhouette: the highest", self.silhouettes_.tolist(), self.silhouette_k_),
+            Curve("BIC: the lowest", self.bics_.tolist(), self.bic_k_),
         ]
         heading = f"Recommended by {_IN_WORDS[self.criterion]}: k = {self.k_}"
         return selection_curves(self.ks_.tolist(), curves, self.k_, heading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def elbow(ks: Sequence[int], inertias: Sequence[float]) -> int | None:
         >>> elbow([1, 2, 3, 4, 5], [100.0, 40.0, 4.0, 3.5, 3.0])
         3
     """
-    if any(after <= before for before, after in zip(ks, ks[1:], strict=False)):
+    if any(after <= before for before, after in pairwise(ks)):
         raise ValueError(f"ks must rise, got {list(ks)!r}")
     if len(ks) != len(inertias):
         raise ValueError(f"inertias must be as many as ks, {len(ks)}, got {len(inertias)}")
