@@ -96,8 +96,7 @@ def distances_among(means: Tensor) -> Iterator[tuple[slice, Tensor]]:
     norms = torch.linalg.vector_norm(means, dim=1) * rounding  # (k,)
     for start in range(0, len(means), size):
         block = slice(start, start + size)
-        apart = torch.cdist(
-            means[block], means, compute_mode="donot_use_mm_for_euclid_dist"
-        )  # (b, k)
+        some = means[block]
+        apart = torch.cdist(some, means, compute_mode="donot_use_mm_for_euclid_dist")  # (b, k)
         limit = torch.maximum(norms[block].unsqueeze(1), norms)
         yield block, torch.where(apart > limit, apart, 0)
