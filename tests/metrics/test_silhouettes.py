@@ -41,6 +41,17 @@ def test_real_rows_equal_scikit_learn(metric, digits, monkeypatch):
     assert got.item() == pytest.approx(want, rel=1e-10)
 
 
+@each_metric
+def test_several_clusterings_score_as_one_by_one(metric, blobs, generator, monkeypatch):
+    monkeypatch.setattr(layout, "_MOST_ROWS", 256)  # several blocks
+    each = [some_labels(generator, k=k) for k in (6, 3, 17)]
+    got = metrics.silhouette_of_each(blobs, each, metric=metric)
+    want = [metrics.silhouette(blobs, labels, metric=metric).item() for labels in each]
+    assert got.tolist() == pytest.approx(want, rel=1e-12)
+    with pytest.raises(ValueError, match="labels must hold at least one clustering, got none"):
+        metrics.silhouette_of_each(blobs, [])
+
+
 def test_silhouettes_by_hand():
     got = metrics.silhouette_samples([[0.0], [2.0], [3.0], [9.0]], [0, 0, 1, 2])
     # Row 0: a = 2, b = 3. Row 1: a = 2, b = 1. The others are alone.

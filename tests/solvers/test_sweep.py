@@ -8,7 +8,10 @@ import torch
 
 import torchkm
 from torchkm.functional import assign, seed
+from torchkm.functional.problem import as_problem
 from torchkm.solvers import EmptyClusterWarning, sweep
+from torchkm.solvers.descent import Descent
+from torchkm.solvers.sweep import grown_to
 
 
 def make(seed=0):
@@ -68,6 +71,18 @@ def test_a_cluster_more_is_found_by_parting_what_has_settled(many, monkeypatch):
     assert results[20].inertia < 1.1 * alone
 
 
+def test_the_clusters_that_part_best_are_parted():
+    centres = torch.tensor([[0.0], [10.0], [100.0], [110.0], [300.0]])
+    x = (centres + torch.randn(5, 50, 1, generator=make())[..., 0]).flatten().unsqueeze(1)
+    start = torch.tensor([[5.0], [105.0], [300.0]])
+    descent = Descent(as_problem(x, None, "euclidean"), None, start, "float32", None)
+    descent.admit(len(x))
+    descent.settle(0, 10)
+    (grown,) = grown_to(descent, 5, make())
+    torch.testing.assert_close(grown.sort(dim=0).values, centres, rtol=0, atol=0.5)
+    assert grown_to(descent, 7, make()) == grown_to(descent, 0, make()) == []
+
+
 def test_the_seeds_of_a_large_k_begin_with_those_of_a_small_one():
     """What lets all k share one seeding: greedy k-means++ keeps the order of its choices."""
     x = torch.cat([torch.zeros(500, 2), torch.full((3, 2), 1e3), torch.full((20, 2), 30.0)])
@@ -76,6 +91,14 @@ def test_the_seeds_of_a_large_k_begin_with_those_of_a_small_one():
         first = seed(x, 40, generator=make(s))[:3]
         near = [round(float(row.mean()) / 10) * 10 for row in first]
         assert set(near) == {0, 30, 1000}
+
+
+@pytest.mark.parametrize("n", [300, 4096, 6000, 9000])
+def test_few_rows_come_in_at_once(many, n):
+    """Then some of them tell which clusters to part."""
+    for k, result in sweep(many[:n], [2, 3, 6], refine=2, generator=make()).items():
+        alone = torchkm.kmeans(many[:n], k, refine=2, generator=make())
+        assert result.inertia == pytest.approx(alone.inertia, rel=0.05)
 
 
 def test_weights_count_rows(many):

@@ -44,7 +44,8 @@ def silhouettes(
     n, rows, labels = data.rows.shape[0], data.rows, [result.labels for result in results]
     if sample_size is not None and sample_size < n:
         index = draw_without_replacement(n, sample_size, None, generator, data.device)
-        rows, labels = rows[index], [each[index] for each in labels]
+        labels = [each[index] for each in labels]
+        rows = rows[index if isinstance(rows, Tensor) else index.numpy()]
     rows = rows if isinstance(rows, Tensor) else rows.toarray()
     out = np.full(len(results), np.nan)
     able = [i for i, each in enumerate(labels) if 2 <= _n_held(each) < len(each)]

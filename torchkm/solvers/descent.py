@@ -173,7 +173,10 @@ class Descent:
         n_rows = min(n_rows, self.tracker.n_rows)
         if n_rows == len(self.problem.x):
             return self.problem, self.labels()
-        first = None if self._order is None else self._order[:n_rows]
+        if self._order is None:
+            first = torch.arange(n_rows, device=self.problem.x.device)
+        else:
+            first = self._order[:n_rows]
         return self.problem.take(first), self.tracker.labels[:n_rows]
 
     def _measured(self, centroids: Tensor) -> tuple[Problem, Tensor, Assignment]:

@@ -140,11 +140,11 @@ def _fits(
         start = race([first], [seeded[:k], *grown])
         descent = Descent(course.problem, course.order, start, precision, effort.watch)
         yield descend(descent, course.sizes, effort, generator)
-        grown = _grown(descent, k_next, generator)
+        grown = grown_to(descent, k_next, generator)
         del descent  # two of them would hold the rounded rows twice
 
 
-def _grown(descent: Descent, k: int, generator: torch.Generator) -> list[Tensor]:
+def grown_to(descent: Descent, k: int, generator: torch.Generator) -> list[Tensor]:
     """Return ``[centroids (k, d)]``, settled ones of which some are parted in two.
 
     Nothing where even that would not make ``k`` of them.
