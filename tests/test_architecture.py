@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "functional": {"kernels"},
     "solvers": {"kernels", "functional"},
     "nn": {"kernels", "functional", "solvers"},
-    "cluster": {"kernels", "functional", "solvers", "nn"},
+    "cluster": {"kernels", "functional", "solvers", "nn", "metrics", "plotting"},
     "metrics": {"functional"},
     "plotting": {"functional"},
     "lightning": {"functional", "solvers", "nn", "metrics", "plotting"},

@@ -1,10 +1,12 @@
-"""The grid of centroids: every tile in its place, every title with its tile."""
+"""The pictures: every tile of the grid in its place, every curve with its best k marked."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
-from torchkm.plotting import centroid_grid
+from torchkm.plotting import Curve, centroid_grid, selection_curves
 
 
 def canvas(figure):
@@ -33,3 +35,57 @@ def test_what_does_not_fit():
         centroid_grid(torch.rand(3, 4), (2, 3))
     with pytest.raises(ValueError, match="titles must name all k=3 centroids, got 1"):
         centroid_grid(torch.rand(3, 4), (2, 2), ["7"])
+
+
+def curve(values, best=None, **settings):
+    return Curve("score", values, best, **settings)
+
+
+def test_a_panel_for_each_curve_with_its_best_marked():
+    curves = [curve([9.0, 4.0, 3.0], 3, log=True), curve([float("nan"), 0.5, 0.6], 4)]
+    figure = selection_curves([2, 3, 4], curves, k=4, heading="Recommended")
+    inertia, silhouette = figure.axes
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [
+        ["k = 3"],
+        ["k = 4"],
+    ]
+    for axes, ks, marked in ((inertia, [2, 3, 4], (3, 4.0)), (silhouette, [3, 4], (4, 0.6))):
+        pointed_out, line, mark = axes.lines
+        assert list(pointed_out.get_xdata()) == [4, 4]
+        assert list(line.get_xdata()) == ks
+        assert (mark.get_xdata()[0], mark.get_ydata()[0]) == marked
+    assert figure.get_suptitle() == "Recommended"
+
+
+def test_what_cannot_be_drawn_is_left_out(tmp_path):
+    nothing = curve([float("nan")] * 3)
+    infinite = curve([5.0, 1.0, -math.inf], 4)
+    zero = curve([5.0, 1.0, 0.0], 3, log=True)
+    figure = selection_curves([2, 3, 4], [nothing, infinite, zero])
+    figure.savefig(tmp_path / "curves.png")
+    assert [len(axes.texts) for axes in figure.axes] == [0, 0, 1]
+    assert figure.axes[2].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [([2e6, 1.5e6], "M"), ([9e8, 1e3], "M"), ([2.0, 1.0], "1.2")],
+)
+def test_numbers_on_a_logarithmic_axis_are_short(values, written):
+    figure = selection_curves([2, 3], [curve(values, log=True)])
+    figure.canvas.draw()
+    labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert any(written in label for label in labels)
+    assert max(map(len, labels)) <= 6
+
+
+def test_curves_that_do_not_fit():
+    with pytest.raises(ValueError, match="curves must hold at least one curve"):
+        selection_curves([2, 3], [])
+    with pytest.raises(ValueError, match="a value for each of 2 ks, got 1 of 'score'"):
+        selection_curves([2, 3], [curve([1.0])])
+    with pytest.raises(ValueError, match=r"k must be one of ks=\[2, 3\], got 4"):
+        selection_curves([2, 3], [curve([1.0, 2.0], 4)])
+    with pytest.raises(ValueError, match=r"k must be one of ks=\[2, 3\], got 5"):
+        selection_curves([2, 3], [curve([1.0, 2.0])], k=5)

@@ -37,11 +37,13 @@ def test_matches_brute_force(n, d, k, dtype, unit_rows, generator):
     x = (40 * torch.rand(n, d, generator=generator) + 1).to(dtype)
     labels = torch.cat([torch.arange(k), torch.randint(k, (n - k,), generator=generator)])
     before = x.clone()
-    counts = labels.bincount()
-    got = all_pairs.mean_distances(x, labels, counts, unit_rows, origin_of(x, unit_rows))
-    for mean, want in zip(got, brute_force(x, labels, unit_rows), strict=True):
-        assert mean.dtype == torch.float64
-        torch.testing.assert_close(mean, want, rtol=1e-10, atol=1e-14)
+    each = torch.stack([labels, labels % 2])
+    counts = [one.bincount() for one in each]
+    got = all_pairs.mean_distances(x, each, counts, unit_rows, origin_of(x, unit_rows))
+    wants = zip(*(brute_force(x, one, unit_rows) for one in each), strict=True)
+    for means, want in zip(got, wants, strict=True):
+        assert means.dtype == torch.float64
+        torch.testing.assert_close(means, torch.stack(want), rtol=1e-10, atol=1e-14)
     assert torch.equal(x, before)
 
 
@@ -54,7 +56,8 @@ def test_equal_rows_are_at_distance_zero(unit_rows, generator):
     origin = x[-1]
     if unit_rows:
         origin = origin / origin.norm()
-    own, other = all_pairs.mean_distances(x, labels, labels.bincount(), unit_rows, origin)
+    got = all_pairs.mean_distances(x, labels[None], [labels.bincount()], unit_rows, origin)
+    own, other = (means.squeeze(0) for means in got)
     assert own.tolist() == [0] * 7
     assert other[:4].tolist() == [0] * 4
     assert bool((other[4:] > 1e-4).all())

@@ -1,6 +1,8 @@
 """Calinski-Harabasz and Davies-Bouldin equal scikit-learn's, also where they are degenerate."""
 
+import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from sklearn import metrics as sk
 
@@ -113,3 +115,10 @@ X = torch.arange(8.0).reshape(4, 2)
 def test_errors(score, x, labels, error, message):
     with pytest.raises(error, match=message):
         score(x, labels)
+
+
+@pytest.mark.parametrize("score", [metrics.calinski_harabasz, metrics.davies_bouldin])
+def test_sparse_rows_are_scored_as_dense_ones(score):
+    x = scipy.sparse.random(300, 40, 0.2, format="csr", random_state=0)
+    labels = np.arange(300) % 3
+    torch.testing.assert_close(score(x, labels), score(x.toarray(), labels))

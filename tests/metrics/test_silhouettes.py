@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from sklearn import metrics as sk
 
@@ -39,6 +40,17 @@ def test_real_rows_equal_scikit_learn(metric, digits, monkeypatch):
     got = metrics.silhouette(x, targets, metric=metric)
     want = sk.silhouette_score(x.numpy(), targets.numpy(), metric=metric)
     assert got.item() == pytest.approx(want, rel=1e-10)
+
+
+@each_metric
+def test_several_clusterings_score_as_one_by_one(metric, blobs, generator, monkeypatch):
+    monkeypatch.setattr(layout, "_MOST_ROWS", 256)  # several blocks
+    each = [some_labels(generator, k=k) for k in (6, 3, 17)]
+    got = metrics.silhouette_of_each(blobs, each, metric=metric)
+    want = [metrics.silhouette(blobs, labels, metric=metric).item() for labels in each]
+    assert got.tolist() == pytest.approx(want, rel=1e-12)
+    with pytest.raises(ValueError, match="labels must hold at least one clustering, got none"):
+        metrics.silhouette_of_each(blobs, [])
 
 
 def test_silhouettes_by_hand():
@@ -151,3 +163,16 @@ LABELS = [0, 0, 0, 1, 1, 1]
 def test_errors(x, labels, kwargs, error, message):
     with pytest.raises(error, match=message):
         metrics.silhouette(x, labels, **kwargs)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_sparse_rows_are_scored_as_dense_ones(metric):
+    x = scipy.sparse.random(300, 40, 0.2, format="csr", random_state=0)
+    x = scipy.sparse.csr_array(x + scipy.sparse.eye_array(300, 40, format="csr"))
+    x = x[np.diff(x.indptr) > 0]  # rows with a direction
+    labels = np.arange(x.shape[0]) % 3
+    np.testing.assert_allclose(
+        metrics.silhouette_samples(x, labels, metric=metric),
+        metrics.silhouette_samples(x.toarray(), labels, metric=metric),
+        atol=1e-12,
+    )

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 
-def check_k(k: Any, n: int | None = None) -> int:
+def check_k(k: Any, n: int | None = None, name: str = "k") -> int:
     """Return ``k`` as an int, at least 1 and at most the number of rows ``n``.
 
     Raises:
         TypeError: not an integer.
         ValueError: below 1, or above ``n``.
     """
-    k = check_integer("k", k, 1)
+    k = check_integer(name, k, 1)
     if n is not None and k > n:
-        raise ValueError(f"k must be at most the number of rows: got k={k} for n={n}")
+        raise ValueError(f"{name} must be at most the number of rows: got k={k} for n={n}")
     return k
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.arrays import as_labels, check_finite
-from torchkm.functional.csr import is_sparse
 from torchkm.functional.geometry import sq_movements
 from torchkm.functional.problem import Problem, as_problem
 
@@ -33,11 +32,6 @@ class Partition:
     labels: Tensor
     counts: Tensor
 
-    @property
-    def x(self) -> Tensor:
-        """The rows, which are dense."""
-        return cast("Tensor", self.problem.x)
-
     def means(self) -> Tensor:
         """Return the mean of each cluster, ``(k, d)`` in float64, from one read of the rows."""
         problem, k = self.problem, len(self.counts)
@@ -50,35 +44,39 @@ class Partition:
         From differences, in the dtype of the means, by one read of the rows. What is only
         rounding is 0.
         """
-        x, origin = self.x, self.problem.origin
-        size = kernels.rows_per_block(x, 0)
-        blocks = zip(torch.split(x, size), torch.split(self.labels, size), strict=True)
+        x, origin = self.problem.x, self.problem.origin
+        places = torch.arange(len(self.labels), device=means.device)
         return torch.cat(
-            [sq_movements(means[label], rows.to(means.dtype), origin) for rows, label in blocks]
+            [
+                sq_movements(
+                    means[self.labels[part]], kernels.dense_rows(x, part).to(means.dtype), origin
+                )
+                for part in torch.split(places, kernels.rows_per_block(x, 0))
+            ]
         )
 
-    def mean_distances(self) -> tuple[Tensor, Tensor]:
-        """Return how far each row lies from its cluster and from the nearest other, ``(n,)`` each.
 
-        Both are means of distances (not squared; ``1 - cos`` under ``"cosine"``): to the other
-        rows of its cluster, 0 where there are none, and to the rows of the other cluster for
-        which that is least. Distances of rounding alone are 0.
-        """
-        problem = self.problem
-        return kernels.mean_distances(
-            self.x, self.labels, self.counts, problem.unit_rows, problem.origin
-        )
+def mean_distances(partitions: Sequence[Partition]) -> tuple[Tensor, Tensor]:
+    """Return how far each row lies from its cluster and from the nearest other, ``(r, n)`` each.
+
+    For ``r`` partitions of the same rows, which share the distances between rows. Both are means
+    of distances (not squared; ``1 - cos`` under ``"cosine"``): to the other rows of its cluster, 0
+    where there are none, and to the rows of the other cluster for which that is least. Distances
+    of rounding alone are 0.
+    """
+    problem = partitions[0].problem
+    labels = torch.stack([each.labels for each in partitions])  # (r, n)
+    counts = [each.counts for each in partitions]
+    return kernels.mean_distances(problem.x, labels, counts, problem.unit_rows, problem.origin)
 
 
 def as_partition(x: Any, labels: Any, metric: str = "euclidean") -> Partition:
     """Return rows ``x (n, d)`` with their ``labels (n,)``, checked.
 
     Raises:
-        TypeError: as ``as_problem`` and ``as_labels``; sparse rows.
+        TypeError: as ``as_problem`` and ``as_labels``.
         ValueError: as these and ``check_finite``; fewer than 2 clusters, or as many as rows.
     """
-    if is_sparse(x):
-        raise TypeError("x must be dense to be scored without classes, got sparse rows")
     problem = as_problem(x, None, metric)
     check_finite(problem.x)
     labels = as_labels(labels, problem.x)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from torchkm.kernels.csr import Rows
 from torchkm.kernels.layout import rows_per_block, sum_dtype
 from torchkm.kernels.rows import OrderedRows, parts
 
@@ -21,26 +22,34 @@ _UNITS_OF_ROUNDING = 16
 
 
 def mean_distances(
-    x: Tensor, labels: Tensor, counts: Tensor, unit_rows: bool, origin: Tensor
+    x: Rows, labels: Tensor, counts: list[Tensor], unit_rows: bool, origin: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean distance to the rows of the own cluster and of the nearest other, ``(n,)``.
+    """Return mean distances to the rows of the own cluster and of the nearest other, ``(r, n)``.
 
-    A row does not count among its own cluster. The distance is Euclidean, or ``1 - cos`` of
-    ``unit_rows``. Every one of the ``counts (k,)`` is at least 1.
+    For each of the partitions ``labels (r, n)``, whose clusters have ``counts (k,)`` rows, each at
+    least 1. All share the distances between rows. A row does not count among its own cluster. The
+    distance is Euclidean, or ``1 - cos`` of ``unit_rows``.
     """
     rows = OrderedRows(x, None, origin.to(sum_dtype(x.device)), unit_rows)
     sums_of = _sums_of_cosines if unit_rows else _sums_of_distances
-    own, other = rows.origin.new_empty(2, len(x))
-    for block, sums in sums_of(rows, labels, len(counts)):
-        label = labels[block].unsqueeze(0)  # (1, b)
-        own[block] = (sums.gather(0, label) / (counts[label] - 1).clamp_min(1)).squeeze(0)
-        means = sums.div_(counts.unsqueeze(1)).scatter_(0, label, torch.inf)
-        other[block] = means.amin(0)  # (k, b) -> (b,)
+    sizes = [len(each) for each in counts]
+    firsts = torch.tensor([0, *sizes[:-1]], device=x.device).cumsum(0).unsqueeze(1)  # (r, 1)
+    own, other = rows.origin.new_empty(2, *labels.shape)
+    for block, sums_of_all in sums_of(rows, labels + firsts, sum(sizes)):
+        for i, sums in enumerate(torch.split(sums_of_all, sizes)):
+            label, count = labels[i, block].unsqueeze(0), counts[i]  # (1, b), (k,)
+            to_own = sums.gather(0, label) / (count[label] - 1).clamp_min(1)
+            own[i, block] = to_own.squeeze(0)
+            means = sums.div_(count.unsqueeze(1)).scatter_(0, label, torch.inf)
+            other[i, block] = means.amin(0)  # (k, b) -> (b,)
     return own, other
 
 
 def _sums_of_distances(rows: OrderedRows, labels: Tensor, k: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of rows with their summed distances ``(k, b)`` to each cluster."""
+    """Yield blocks of rows with their summed distances ``(k, b)`` to each of ``k`` clusters.
+
+    A row is of the cluster that each of its ``labels (r, n)`` names.
+    """
     size = rows_per_block(rows.x, k)
     n_others = rows_per_block(rows.x, size)
     for block, lifted in _lifted(rows, size):
@@ -48,7 +57,8 @@ def _sums_of_distances(rows: OrderedRows, labels: Tensor, k: int) -> Iterator[tu
         sums = lifted.new_zeros(k, len(lifted))
         for others, lifted_others in _lifted(rows, n_others):
             apart = torch.mm(lifted_others, facing).clamp_min_(0).sqrt_()  # (c, b)
-            sums.index_add_(0, labels[others], apart)
+            for into in labels[:, others]:
+                sums.index_add_(0, into, apart)
         yield block, sums
 
 
@@ -60,7 +70,9 @@ def _sums_of_cosines(rows: OrderedRows, labels: Tensor, k: int) -> Iterator[tupl
     size = rows_per_block(rows.x, k)
     totals = rows.origin.new_zeros(k, rows.x.shape[1] + 2)
     for block, lifted in _lifted(rows, size):
-        totals.index_add_(0, labels[block], _facing(lifted))
+        facing = _facing(lifted)
+        for into in labels[:, block]:
+            totals.index_add_(0, into, facing)
     for block, lifted in _lifted(rows, size):
         yield block, torch.mm(totals, lifted.T).clamp_min_(0).div_(2)
 

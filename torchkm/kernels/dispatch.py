@@ -113,9 +113,9 @@ def sides(x: Tensor, labels: Tensor, pairs: Tensor, unit_rows: bool, origin: Ten
 
 @in_full_precision
 def mean_distances(
-    x: Tensor, labels: Tensor, counts: Tensor, unit_rows: bool, origin: Tensor
+    x: Rows, labels: Tensor, counts: list[Tensor], unit_rows: bool, origin: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean distance of each row to its own cluster and to the nearest other."""
+    """Return mean distances to the own cluster and the nearest other, of each of ``(r, n)``."""
     return all_pairs.mean_distances(x, labels, counts, unit_rows, origin)
 
 

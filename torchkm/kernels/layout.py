@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torchkm.kernels.csr import Rows
 
 # Elements of rows plus scores held at once. On a CPU the block should stay in the last level of
 # cache between the product, the minimum and the sums; a GPU needs enough rows to fill the chip.
@@ -47,7 +52,7 @@ def origin_of(x: Tensor, unit_rows: bool) -> Tensor:
     return (unit(rows) if unit_rows else rows).median(dim=0).values
 
 
-def rows_per_block(x: Tensor, k: int) -> int:
+def rows_per_block(x: Rows, k: int) -> int:
     """Return how many rows of ``x (n, d)`` to score at once against ``k`` centroids."""
     return rows_of(x.shape[1] + k, x.device)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.layout import unit
 
 # Positions of rows in their order: a run of them, or any.
@@ -26,7 +27,7 @@ class OrderedRows:
         unit_rows: whether rows are scaled to unit length.
     """
 
-    x: Tensor
+    x: Rows
     order: Tensor | None
     origin: Tensor
     unit_rows: bool
@@ -42,7 +43,9 @@ class OrderedRows:
     def shifted(self, places: Places, buffer: Tensor) -> Tensor:
         """Return the rows ``(b, d)`` less the origin, in ``buffer``."""
         index = self.index(places)
-        if isinstance(index, slice):
+        if isinstance(self.x, CsrRows):
+            out = buffer[: length(index)].copy_(_sparse(self.x, index).dense())
+        elif isinstance(index, slice):
             rows = self.x[index]
             out = buffer[: len(rows)].copy_(rows)
         elif self.x.dtype == buffer.dtype:
@@ -56,6 +59,10 @@ class OrderedRows:
     def index(self, places: Places) -> Places:
         """Return where in ``x`` the rows of ``places`` lie."""
         return places if self.order is None else self.order[places]
+
+
+def _sparse(x: CsrRows, index: Places) -> CsrRows:
+    return x.between(index.start, index.stop) if isinstance(index, slice) else x.take(index)
 
 
 def length(places: Places) -> int:

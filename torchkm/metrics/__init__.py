@@ -12,10 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from torchkm.metrics import functional
+from torchkm.metrics.choice import bayesian_information, elbow
 from torchkm.metrics.contingency import contingency_table
 from torchkm.metrics.dispersion import calinski_harabasz, davies_bouldin
 from torchkm.metrics.gap import GapStatistic, choose_k, gap_statistic
-from torchkm.metrics.silhouettes import silhouette, silhouette_samples
+from torchkm.metrics.silhouettes import silhouette, silhouette_of_each, silhouette_samples
 from torchkm.metrics.vote import MajorityVote
 
 if TYPE_CHECKING:
@@ -43,13 +44,16 @@ __all__ = [
     "MajorityVoteAccuracy",
     "NormalizedMutualInfo",
     "VMeasure",
+    "bayesian_information",
     "calinski_harabasz",
     "choose_k",
     "contingency_table",
     "davies_bouldin",
+    "elbow",
     "functional",
     "gap_statistic",
     "silhouette",
+    "silhouette_of_each",
     "silhouette_samples",
 ]
 

@@ -8,6 +8,7 @@ assignment arithmetic and no device trick may live here.
 from torchkm.solvers.fit import KMeansResult, kmeans
 from torchkm.solvers.outcome import EmptyClusterWarning, PassRecord, Status
 from torchkm.solvers.rules import RULES, Decay, Lloyd, MiniBatch, UpdateRule, as_rule
+from torchkm.solvers.sweep import sweep
 from torchkm.solvers.update import CentroidState, update
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "UpdateRule",
     "as_rule",
     "kmeans",
+    "sweep",
     "update",
 ]

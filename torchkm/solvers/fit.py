@@ -150,14 +150,23 @@ def kmeans(
         None if callback is None else lambda record, _: callback(record),
         Settings(n_init, solver, refine, precision, batch_size, max_iter, tol, metric),
     )
+    warn_of_empty(result)
+    return result
+
+
+def warn_of_empty(result: KMeansResult) -> None:
+    """Warn who called the caller of clusters without rows.
+
+    Warns:
+        EmptyClusterWarning: both numbers are in the message.
+    """
     if result.n_empty:
         warnings.warn(
-            f"{result.n_empty} of {k} clusters hold no row at the end: the rows have fewer "
-            "distinct values than there are clusters, or too few passes were made",
+            f"{result.n_empty} of {len(result.centroids)} clusters hold no row at the end: the "
+            "rows have fewer distinct values than there are clusters, or too few passes were made",
             EmptyClusterWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return result
 
 
 @dataclass(frozen=True)
@@ -201,11 +210,16 @@ def solve(
         rule = as_rule(settings.solver, also=("auto",))
         _check_only_auto(settings)
         fit = _by_rule(problem, k, init, n_init, rule, batch_size, effort, generator)
+    return result_of(fit)
+
+
+def result_of(fit: Fit) -> KMeansResult:
+    """Return what is told of a fit."""
     return KMeansResult(
         fit.centroids,
         fit.labels,
         fit.inertia,
-        sum(record.n_rows == len(problem.x) for record in fit.history),
+        sum(record.n_rows == len(fit.labels) for record in fit.history),
         fit.status,
         fit.history,
         fit.precision,

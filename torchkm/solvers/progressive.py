@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,15 +71,44 @@ def progress(
     generator: torch.Generator,
 ) -> Fit:
     """Seed, descend on ever more of the rows, and on all of them until nothing moves."""
-    sizes, order = _growth(problem, plusplus_rows(k), generator)
-    first = problem.take(None if order is None else order[: sizes[0]])
     on_part = isinstance(init, str) and init in _ON_PART
-    origin = _origin(problem, first if on_part else problem)
-    problem, first = problem.from_origin(origin), first.from_origin(origin)
-    seeded = first if on_part else problem
+    course = plan(problem, plusplus_rows(k), on_part, generator)
+    seeded = course.part(0) if on_part else course.problem
     starts = [seeds(seeded, k, init, generator) for _ in range(n_init)]
-    rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
-    descent = Descent(problem, order, race(rungs, starts), precision, effort.watch)
+    rungs = (course.part(rung) for rung in range(len(course.sizes)))
+    descent = Descent(course.problem, course.order, race(rungs, starts), precision, effort.watch)
+    return descend(descent, course.sizes, effort, generator)
+
+
+class Course(NamedTuple):
+    """How rows come in.
+
+    Attributes:
+        problem: all of them, measured from an origin amid them.
+        order: in which they come, ``(n,)``; None as they lie.
+        sizes: how many to look at in turn; all in the end.
+    """
+
+    problem: Problem
+    order: Tensor | None
+    sizes: list[int]
+
+    def part(self, rung: int) -> Problem:
+        """Return the rows of one of the ``sizes``."""
+        return self.problem.take(None if self.order is None else self.order[: self.sizes[rung]])
+
+
+def plan(problem: Problem, n_first: int, on_part: bool, generator: torch.Generator) -> Course:
+    """Return how to go over the rows, ``n_first`` at first; the origin may be that ``on_part``."""
+    sizes, order = _growth(problem, n_first, generator)
+    course = Course(problem, order, sizes)
+    origin = _origin(problem, course.part(0) if on_part else problem)
+    return course._replace(problem=problem.from_origin(origin))
+
+
+def descend(descent: Descent, sizes: list[int], effort: Effort, generator: torch.Generator) -> Fit:
+    """Settle on each of ``sizes`` of the rows, swap where it pays, and end with all of them."""
+    k = len(descent.centroids)
     enough = _ROWS_TO_SWAP * k if k <= _FEW else max(_LEAST_ROWS, _ROWS_TO_ASK * k)
     size_to_swap = next((size for size in sizes[:-1] if size >= enough), None)
     for size in sizes[:-1]:
@@ -87,7 +117,7 @@ def progress(
         if size == size_to_swap and not descent.stopped:
             _swap_early(descent, generator)
         if descent.stopped:
-            return assigned(problem, descent.means, Status.CALLBACK, descent.history)
+            return assigned(descent.problem, descent.means, Status.CALLBACK, descent.history)
     descent.admit(sizes[-1])
     status = _settled(descent, effort)
     if effort.refine and status is not Status.CALLBACK:
