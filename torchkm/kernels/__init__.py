@@ -11,6 +11,7 @@ from torchkm.kernels.dispatch import (
     nearest_and_sums,
     segment_sums,
     sides,
+    tracker,
 )
 from torchkm.kernels.layout import compute_dtype, origin_of, rows_per_block, sum_dtype, unit
 from torchkm.kernels.rows import OrderedRows
@@ -30,5 +31,6 @@ __all__ = [
     "segment_sums",
     "sides",
     "sum_dtype",
+    "tracker",
     "unit",
 ]

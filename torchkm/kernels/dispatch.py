@@ -12,11 +12,27 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels import blocked, reference
+from torchkm.kernels.compact import Compact
 from torchkm.kernels.precision import in_full_precision
+from torchkm.kernels.rows import OrderedRows
+from torchkm.kernels.tracker import Tracker
+
+# Up to so many numbers rows are kept once more as float64, and scored in every pass: to find out
+# which of them to score takes longer there.
+_COMPACT = 2**22
 
 
 def _backend() -> ModuleType:
     return reference if torch.compiler.is_compiling() else blocked
+
+
+def tracker(
+    rows: OrderedRows, sample_weight: Tensor | None, k: int, precision: str
+) -> Tracker | Compact:
+    """Return what follows centroids with the labels and sums of rows."""
+    if rows.x.device.type == "cpu" and rows.x.numel() <= _COMPACT and precision != "bfloat16":
+        return Compact(rows, sample_weight, k)
+    return Tracker(rows, sample_weight, k, precision)
 
 
 @in_full_precision

@@ -15,12 +15,12 @@ from torch import Tensor
 from torchkm import kernels
 from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.assignment import check_norms, sq_distances_to
-from torchkm.functional.geometry import centroids_on, sq_movements
+from torchkm.functional.geometry import centroids_on, most_rounding, sq_movements
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.solvers.outcome import Callback, PassRecord
 from torchkm.solvers.rules import Lloyd
-from torchkm.solvers.update import CentroidState, reseed_and_update, update
+from torchkm.solvers.update import CentroidState, means_of, reseed_and_update
 
 # How far a step may be extrapolated. At 1 it would never come to rest.
 _MOST_MOMENTUM = 0.9
@@ -82,12 +82,14 @@ class Descent:
         self.noise = float("inf")
         self.history: list[PassRecord] = []
         self.stopped = False
-        self.tracker = kernels.Tracker(
+        self.tracker = kernels.tracker(
             kernels.OrderedRows(problem.x, order, problem.origin, problem.unit_rows),
             problem.sample_weight,
             len(centroids),
             precision,
         )
+        # Movements so small that rounding may be a part of them.
+        self._rounding = most_rounding(centroids, problem.origin)
         self._order, self._callback, self._momentum = order, callback, Momentum()
 
     def admit(self, n_rows: int) -> None:
@@ -108,23 +110,23 @@ class Descent:
             ValueError: rows that are not finite, or too large to square.
         """
         start, tracker, metric = self.centroids, self.tracker, self.problem.metric
-        followed = tracker.follow(start, proven=tracker.n_rows == len(self.problem.x))
-        check_norms(self.problem, followed.largest_norm.square())
+        whole = tracker.n_rows == len(self.problem.x)
+        followed = tracker.follow(start, proven=whole)
+        if followed.largest_norm is not None:
+            check_norms(self.problem, followed.largest_norm.square())
         stats = ClusterStats(tracker.counts, tracker.sums, tracker.inertia(start))
-        state = CentroidState(start, torch.zeros_like(stats.counts))
-        step, n_reseeded = update(stats, state, _LLOYD, metric), 0
-        self.means = step.state.centroids
+        self.means, n_reseeded = means_of(stats, start, metric), 0
         if followed.n_empty:
             farthest = farthest_rows(*self._measured(start), followed.n_empty)
-            after, n_reseeded = reseed_and_update(
-                stats, state, _LLOYD, metric, step.empty, farthest
-            )
+            state = CentroidState(start, torch.zeros_like(stats.counts))
+            empty = stats.counts <= 0
+            after, n_reseeded = reseed_and_update(stats, state, _LLOYD, metric, empty, farthest)
             self.means = after.centroids
             self._momentum = Momentum()
-        shift = sq_movements(start, self.means, self.problem.origin).sum(dtype=stats.counts.dtype)
-        spread = torch.where(stats.counts > 0, 1 / stats.counts, 0).sum()
-        inertia, moved, spread = torch.stack([stats.inertia, shift, spread]).tolist()
-        self.noise = inertia / tracker.n_rows * spread
+        inertia, moved = self._figures(stats, start)
+        if not whole:
+            spread = torch.where(stats.counts > 0, 1 / stats.counts, 0).sum().item()
+            self.noise = inertia / tracker.n_rows * spread
         self.centroids = self._momentum.ahead(self.means, inertia)
         if self.problem.unit_rows:
             self.centroids = centroids_on(metric, self.centroids, self.means)
@@ -175,6 +177,15 @@ class Descent:
             return self.problem, self.labels()
         first = None if self._order is None else self._order[:n_rows]
         return self.problem.take(first), self.tracker.labels[:n_rows]
+
+    def _figures(self, stats: ClusterStats, start: Tensor) -> tuple[float, float]:
+        """Return the inertia, and how far the centroids moved from ``start (k, d)``, in squares."""
+        apart = (self.means - start).view(-1)
+        shift = torch.dot(apart, apart)
+        inertia, moved = torch.stack([stats.inertia, shift.to(stats.inertia)]).tolist()
+        if moved < self._rounding:
+            moved = sq_movements(start, self.means, self.problem.origin).sum().item()
+        return inertia, moved
 
     def _measured(self, centroids: Tensor) -> tuple[Problem, Tensor, Assignment]:
         rows, labels = self.some_rows(self.tracker.n_rows)
