@@ -95,14 +95,11 @@ def _one_by_one(
     chosen[:1] = first
     potential = space.sq_distances(first)[0].clamp_(min=0).index_fill_(0, first, 0)  # (m,)
     draws = uniform((k - 1, trials), generator, device)
-    # Far below any mass: rows are drawn by their weight where all sit on a centroid.
-    floor = weight.to(torch.float64) * 1e-290
-    weight = weight.to(potential.dtype)
+    weighs = weight.to(potential.dtype)
     for number, some in enumerate(draws, start=1):
-        upto = torch.cumsum(torch.addcmul(floor, potential, weight), 0)
-        drawn = torch.searchsorted(upto, some * upto[-1])
+        drawn = draw_with_replacement(potential * weighs, some, weight)
         lowered = torch.minimum(space.sq_distances(drawn), potential)  # (t, m)
-        best = int((lowered @ weight).argmin())
+        best = int((lowered @ weighs).argmin())
         chosen[number] = drawn[best]
         potential = lowered[best].clamp_(min=0).index_fill_(0, drawn[best], 0)
     return chosen, potential

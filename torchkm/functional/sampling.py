@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 
+# The part of another mass that vanishes beside any.
+_FAR_BELOW = 1e-290
+
+
 def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
     """Return float64 draws from (0, 1) of the given shape on ``device``."""
     draws = torch.rand(shape, dtype=torch.float64, device=generator.device, generator=generator)
@@ -21,11 +25,9 @@ def draw_with_replacement(mass: Tensor, draws: Tensor, fallback: Tensor) -> Tens
 
     Where all mass is zero the chances are those of ``fallback (n,)``. No synchronisation.
     """
-    mass = torch.where(mass.sum() > 0, mass, fallback).to(torch.float64)
-    upto = torch.cumsum(mass, dim=0)
-    # The product may round up to the total, which lies behind every row: stay below it.
-    below = torch.nextafter(upto[-1], torch.zeros_like(upto[-1]))
-    return torch.searchsorted(upto, (draws * upto[-1]).clamp(max=below), right=True)
+    upto = torch.cumsum(mass.to(torch.float64).add(fallback, alpha=_FAR_BELOW), dim=0)
+    # On the left: a product that rounds up to the total still finds the last row with mass.
+    return torch.searchsorted(upto, draws * upto[-1])
 
 
 def draw_without_replacement(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,7 +45,8 @@ class Compact:
     """Rows that come in, in order, and are all scored in each pass: a ``Tracker`` of narrow rows.
 
     Each row is kept as ``[w (x - origin), w, 1 where w > 0]`` for its weight w, so that one product
-    gives sums, counts and numbers of members.
+    gives sums, counts and numbers of members. What is as small as the centroids is NumPy's to
+    compute, whose calls take half the time of torch's; so this is for a CPU.
 
     Attributes:
         counts: summed weight of each cluster, ``(k,)``.
@@ -64,8 +66,9 @@ class Compact:
         of_members = exact if self._by_product else dtype
         self._members = self._scores if of_members == dtype else self._scores.to(of_members)
         self._rows = torch.empty(n, d + 2, dtype=exact, device=device)
-        self._aim = torch.zeros(k, d + 2, dtype=exact, device=device)  # [-c, |c|^2 / 2, 0]
+        self._aim = np.zeros((k, d + 2))  # [-c, |c|^2 / 2, 0]
         self._centred, self._half_norms = self._aim[:, :d], self._aim[:, d]
+        self._against = rows.origin.new_empty(k, d + 1)  # the same, to score against
         self._at: Tensor | None = None
         # A product with the members gives each row's label, and how many equals it has.
         numbers = torch.arange(k, dtype=of_members, device=device)
@@ -75,17 +78,14 @@ class Compact:
         self._ties = False
         self._n_rows = self._n_labelled = 0
         self._totals = torch.zeros(k, d + 2, dtype=exact, device=device)
-        self.sq_norms = torch.zeros((), dtype=exact, device=device)
+        self._sums, self.counts = self._totals[:, :d], self._totals[:, d]
+        self._divisors, self._members_of = self._totals[:, d : d + 1], self._totals[:, d + 1]
+        self.sq_norms = 0.0
 
     @property
     def labels(self) -> Tensor:
         """Labels of the rows so far, by place."""
-        return self._named[0, : self._n_labelled].to(torch.int64)
-
-    @property
-    def counts(self) -> Tensor:
-        """Summed weight of each cluster, ``(k,)``."""
-        return self._totals[:, self._d]
+        return self._now.to(torch.int64)
 
     @property
     def n_rows(self) -> int:
@@ -95,7 +95,12 @@ class Compact:
     @property
     def sums(self) -> Tensor:
         """Weighted sum of the rows of each cluster, ``(k, d)``."""
-        return torch.addcmul(self._totals[:, : self._d], self.counts.unsqueeze(1), self._origin)
+        return torch.addcmul(self._sums, self._divisors, self._origin)
+
+    @property
+    def means(self) -> Tensor:
+        """Weighted mean of the rows of each cluster, ``(k, d)``; not a number where none are."""
+        return torch.addcdiv(self._origin, self._sums, self._divisors)
 
     @property
     def weight(self) -> float:
@@ -105,8 +110,8 @@ class Compact:
     @property
     def variance(self) -> float:
         """Mean variance of a feature over the rows that have a label."""
-        mean = self._totals[:, : self._d].sum(0) / self.weight  # (d,), less the origin
-        return float(self.sq_norms / self.weight - mean.square().sum()) / self._d
+        mean = self._sums.sum(0) / self.weight  # (d,), less the origin
+        return (self.sq_norms / self.weight - float(mean.square().sum())) / self._d
 
     def admit(self, n_rows: int) -> None:
         """Let rows in until there are ``n_rows``, when centroids are followed next."""
@@ -118,15 +123,14 @@ class Compact:
         n_new = self._n_rows - self._n_labelled
         largest = self._enter() if n_new else None
         self._aim_at(centroids)
-        now, before = self._named[0, : self._n_rows], self._last[: self._n_rows]
-        before.copy_(now)
+        self._before.copy_(self._now)
         if n_new:
-            before[-n_new:] = -1
+            self._before[-n_new:] = -1
         self._score()
-        n_changed = self._add_up(before, now)
-        n_empty = sum(members == 0 for members in self._totals[:, -1].tolist())
+        n_changed = self._add_up(self._before, self._now)
+        n_empty = self._members_of.tolist().count(0)
         if n_empty:
-            self._totals.masked_fill_((self._totals[:, -1] == 0).unsqueeze(1), 0)
+            self._totals.masked_fill_((self._members_of == 0).unsqueeze(1), 0)
         return Followed(n_changed, self._n_rows, 0, n_empty, largest)
 
     def recount(self) -> None:
@@ -150,11 +154,10 @@ class Compact:
             out.index_add_(0, labels, rises)
         return out
 
-    def inertia(self, centroids: Tensor) -> Tensor:
-        """Return the inertia ``()`` of the labels about ``centroids (k, d)``."""
+    def inertia(self, centroids: Tensor) -> float:
+        """Return the inertia of the labels about ``centroids (k, d)``."""
         self._aim_at(centroids)
-        across = torch.dot(self._totals.view(-1), self._aim.view(-1))
-        return torch.add(self.sq_norms, across, alpha=2)
+        return self.sq_norms + 2 * float(np.vdot(self._totals.numpy(), self._aim))
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""
@@ -182,12 +185,14 @@ class Compact:
             squares = rows[:, :d].square().sum(1) @ weight
             rows[:, :d] *= weight.unsqueeze(1)
             rows[:, d], rows[:, d + 1] = weight, weight > 0
-        self.sq_norms += squares
+        self.sq_norms += float(squares)
         self._n_labelled = self._n_rows
+        self._now, self._equals = self._named[:, : self._n_rows]
+        self._before = self._last[: self._n_rows]
         return largest.to(self._ordered.origin.dtype)
 
     def _block(self, places: slice, shifted: Tensor) -> _Block:
-        b, k = len(shifted), len(self._aim)
+        k, b = len(self._aim), len(shifted)
         columns = shifted.new_ones(self._d + 1, b)
         columns[: self._d] = shifted.T
         scores, members = (room[: k * b].view(k, b) for room in (self._scores, self._members))
@@ -197,14 +202,16 @@ class Compact:
     def _aim_at(self, centroids: Tensor) -> None:
         if centroids is self._at:
             return
-        centred = torch.sub(self._origin, centroids, out=self._centred)
-        torch.sum(centred.square(), 1, out=self._half_norms).mul_(0.5)
-        self._at, self._weights = centroids, self._aim[:, :-1].to(self._scores.dtype)
+        self._at = centroids
+        np.subtract(self._origin.numpy(), centroids.numpy(), out=self._centred)
+        np.einsum("ij,ij->i", self._centred, self._centred, out=self._half_norms)
+        self._half_norms *= 0.5
+        self._against.numpy()[:] = self._aim[:, :-1]
 
     def _scored(self) -> Iterator[tuple[_Block, Tensor]]:
         """Yield each block and its scores ``(k, b)``: half squared distances but for row norms."""
         for block in self._blocks:
-            yield block, torch.mm(self._weights, block.columns, out=block.scores)
+            yield block, torch.mm(self._against, block.columns, out=block.scores)
 
     def _score(self) -> None:
         """Label all rows, and add them up where that is a product."""
@@ -214,7 +221,7 @@ class Compact:
             if self._by_product:
                 started = block.places.start > 0
                 torch.addmm(self._totals, members, block.rows, beta=int(started), out=self._totals)
-        if not self._ties and self._named[1, : self._n_rows].sum().item() != self._n_rows:
+        if not self._ties and self._equals.sum().item() != self._n_rows:
             self._ties = True
             self._score()
 

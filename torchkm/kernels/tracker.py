@@ -129,6 +129,12 @@ class Tracker:
         return torch.addcmul(self._sums, self.counts.unsqueeze(1), origin)
 
     @property
+    def means(self) -> Tensor:
+        """Weighted mean of the rows of each cluster, ``(k, d)``; not a number where none are."""
+        origin = self._rows.origin.to(self._sums.dtype)
+        return torch.addcdiv(origin, self._sums, self.counts.unsqueeze(1))
+
+    @property
     def weight(self) -> float:
         """Summed weight of the rows that have a label."""
         return float(self.counts.sum())
@@ -186,11 +192,11 @@ class Tracker:
             leads *= weights
         return torch.zeros_like(self.counts).index_add_(0, labels, leads)
 
-    def inertia(self, centroids: Tensor) -> Tensor:
-        """Return the inertia ``()`` of the labels about ``centroids (k, d)``."""
+    def inertia(self, centroids: Tensor) -> float:
+        """Return the inertia of the labels about ``centroids (k, d)``."""
         centred = centroids.to(self._sums.dtype) - self._rows.origin
         across = (centred * self._sums).sum()
-        return self.sq_norms - 2 * across + self.counts @ centred.square().sum(1)
+        return float(self.sq_norms - 2 * across + self.counts @ centred.square().sum(1))
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""

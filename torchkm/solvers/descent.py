@@ -20,7 +20,7 @@ from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.solvers.outcome import Callback, PassRecord
 from torchkm.solvers.rules import Lloyd
-from torchkm.solvers.update import CentroidState, means_of, reseed_and_update
+from torchkm.solvers.update import CentroidState, reseed_and_update
 
 # How far a step may be extrapolated. At 1 it would never come to rest.
 _MOST_MOMENTUM = 0.9
@@ -91,6 +91,7 @@ class Descent:
         # Movements so small that rounding may be a part of them.
         self._rounding = most_rounding(centroids, problem.origin)
         self._order, self._callback, self._momentum = order, callback, Momentum()
+        self._unit_rows = problem.unit_rows
 
     def admit(self, n_rows: int) -> None:
         """Let rows in until there are ``n_rows``."""
@@ -109,27 +110,23 @@ class Descent:
         Raises:
             ValueError: rows that are not finite, or too large to square.
         """
-        start, tracker, metric = self.centroids, self.tracker, self.problem.metric
+        start, tracker = self.centroids, self.tracker
         whole = tracker.n_rows == len(self.problem.x)
         followed = tracker.follow(start, proven=whole)
         if followed.largest_norm is not None:
             check_norms(self.problem, followed.largest_norm.square())
-        stats = ClusterStats(tracker.counts, tracker.sums, tracker.inertia(start))
-        self.means, n_reseeded = means_of(stats, start, metric), 0
+        inertia, n_reseeded = tracker.inertia(start), 0
         if followed.n_empty:
-            farthest = farthest_rows(*self._measured(start), followed.n_empty)
-            state = CentroidState(start, torch.zeros_like(stats.counts))
-            empty = stats.counts <= 0
-            after, n_reseeded = reseed_and_update(stats, state, _LLOYD, metric, empty, farthest)
-            self.means = after.centroids
+            self.means, n_reseeded = self._reseeded(start, followed.n_empty, inertia)
             self._momentum = Momentum()
-        inertia, moved = self._figures(stats, start)
+        else:
+            self.means = self._on_metric(tracker.means, start).to(start.dtype)
+        moved = self._shift(start)
         if not whole:
-            spread = torch.where(stats.counts > 0, 1 / stats.counts, 0).sum().item()
+            spread = torch.where(tracker.counts > 0, 1 / tracker.counts, 0).sum().item()
             self.noise = inertia / tracker.n_rows * spread
         self.centroids = self._momentum.ahead(self.means, inertia)
-        if self.problem.unit_rows:
-            self.centroids = centroids_on(metric, self.centroids, self.means)
+        self.centroids = self._on_metric(self.centroids, self.means)
         number = len(self.history) + 1
         counted = tracker.n_rows, followed.n_scored, followed.n_rescored
         record = PassRecord(
@@ -156,7 +153,7 @@ class Descent:
         self.tracker.follow(self.means)
         if self.problem.sample_weight is not None:
             self.tracker.recount()  # heavy rows that left may have taken the digits of light ones
-        return self.tracker.inertia(self.means).item()
+        return self.tracker.inertia(self.means)
 
     def labels(self) -> Tensor:
         """Return the labels ``(n,)`` of the last pass, by row."""
@@ -165,8 +162,8 @@ class Descent:
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of all rows about ``centroids (k, d)``, to all its digits."""
         inertia = self.tracker.inertia(centroids)
-        if bool(inertia > _CANCELLED * self.tracker.sq_norms):
-            return inertia.item()
+        if inertia > _CANCELLED * float(self.tracker.sq_norms):
+            return inertia
         sq_distances = sq_distances_to(self.problem, centroids, self.labels())
         return ClusterStats.weighed(sq_distances, self.problem.sample_weight).item()
 
@@ -178,14 +175,28 @@ class Descent:
         first = None if self._order is None else self._order[:n_rows]
         return self.problem.take(first), self.tracker.labels[:n_rows]
 
-    def _figures(self, stats: ClusterStats, start: Tensor) -> tuple[float, float]:
-        """Return the inertia, and how far the centroids moved from ``start (k, d)``, in squares."""
+    def _on_metric(self, centroids: Tensor, fallback: Tensor) -> Tensor:
+        if not self._unit_rows:
+            return centroids
+        return centroids_on(self.problem.metric, centroids, fallback)
+
+    def _reseeded(self, start: Tensor, n_empty: int, inertia: float) -> tuple[Tensor, int]:
+        """Return the means ``(k, d)`` with far rows in empty clusters, and how many got one."""
+        tracker, metric = self.tracker, self.problem.metric
+        stats = ClusterStats(tracker.counts, tracker.sums, tracker.counts.new_tensor(inertia))
+        state = CentroidState(start, torch.zeros_like(stats.counts))
+        farthest = farthest_rows(*self._measured(start), n_empty)
+        empty = stats.counts <= 0
+        after, n_reseeded = reseed_and_update(stats, state, _LLOYD, metric, empty, farthest)
+        return after.centroids, n_reseeded
+
+    def _shift(self, start: Tensor) -> float:
+        """Return how far the centroids moved from ``start (k, d)``, in squares summed over all."""
         apart = (self.means - start).view(-1)
-        shift = torch.dot(apart, apart)
-        inertia, moved = torch.stack([stats.inertia, shift.to(stats.inertia)]).tolist()
+        moved = torch.dot(apart, apart).item()
         if moved < self._rounding:
-            moved = sq_movements(start, self.means, self.problem.origin).sum().item()
-        return inertia, moved
+            return sq_movements(start, self.means, self.problem.origin).sum().item()
+        return moved
 
     def _measured(self, centroids: Tensor) -> tuple[Problem, Tensor, Assignment]:
         rows, labels = self.some_rows(self.tracker.n_rows)

@@ -146,11 +146,13 @@ def _growth(
 
 def _settled(descent: Descent, effort: Effort) -> Status:
     """Make passes over all rows until the means have settled."""
-    for _ in range(effort.max_iter):
+    still = 0.0
+    for number in range(effort.max_iter):
         record = descent.step()
+        still = still if number else effort.tol * descent.tracker.variance
         if record.shift == 0 and record.n_changed == 0 and record.n_reseeded == 0:
             return Status.LABELS_UNCHANGED
-        if record.shift <= effort.tol * descent.tracker.variance:
+        if record.shift <= still:
             return Status.TOLERANCE
         if descent.stopped:
             return Status.CALLBACK

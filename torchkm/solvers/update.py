@@ -82,14 +82,6 @@ def update(
     return Step(CentroidState(moved, counts), rule.is_empty(counts) & (stats.counts <= 0))
 
 
-def means_of(stats: ClusterStats, centroids: Tensor, metric: str) -> Tensor:
-    """Return what ``update`` makes of a full pass under ``Lloyd``, ``(k, d)``, in fewer steps."""
-    counts = stats.counts.unsqueeze(1)  # (k, 1)
-    means = stats.sums / counts  # (k, d), NaN where there are no rows
-    means = centroids_on(metric, means, centroids).to(centroids.dtype)
-    return torch.where(counts > 0, means, centroids)
-
-
 def reseed_and_update(
     stats: ClusterStats,
     state: CentroidState,
