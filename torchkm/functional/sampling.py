@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 # The part of another mass that vanishes beside any.
 _FAR_BELOW = 1e-290
 
