@@ -24,21 +24,21 @@ from torchkm.kernels.tracker import Followed
 _SCORES = 2**18
 _FEWEST_ROWS, _MOST_ROWS = 2**10, 2**15
 
-# Up to so many centroids rows are added up by a product; beyond, sums change with the labels.
-_FEW = 40
+# Sums of up to so many numbers come from a product, and of as many as make so many with the rows;
+# larger ones change by the rows that move.
+_FEW, _FEW_WITH_ROWS = 2**8, 2**20
 
 # A pass in which more than this share of the labels changed adds up all rows.
 _ANEW = 0.25
 
 
 class _Block(NamedTuple):
-    places: slice
     columns: Tensor  # (d + 1, b), the last row is ones
     rows: Tensor  # (b, d + 2), see Compact
     named: Tensor  # (2, b)
-    scores: Tensor  # (k, b)
+    scores: Tensor  # (k, b), then 1 where a column's label is the row's
     best: Tensor  # (b,)
-    members: Tensor  # (k, b), 1 where a column's label is the row's
+    exact: Tensor  # (k, b), room for these ones in float64
 
 
 class Compact:
@@ -61,21 +61,19 @@ class Compact:
         self._origin = rows.origin.to(exact)
         self._blocks: list[_Block] = []
         self._size = min(n, min(max(_SCORES // k, _FEWEST_ROWS), _MOST_ROWS))
-        self._by_product = k <= _FEW
+        self._by_product = k * (d + 2) <= max(_FEW, _FEW_WITH_ROWS // n)
         self._scores = rows.origin.new_empty(k * self._size)
-        of_members = exact if self._by_product else dtype
-        self._members = self._scores if of_members == dtype else self._scores.to(of_members)
+        self._exact = self._scores.to(exact) if self._by_product else self._scores
         self._rows = torch.empty(n, d + 2, dtype=exact, device=device)
         self._aim = np.zeros((k, d + 2))  # [-c, |c|^2 / 2, 0]
         self._centred, self._half_norms = self._aim[:, :d], self._aim[:, d]
         self._against = rows.origin.new_empty(k, d + 1)  # the same, to score against
         self._at: Tensor | None = None
         # A product with the members gives each row's label, and how many equals it has.
-        numbers = torch.arange(k, dtype=of_members, device=device)
+        numbers = torch.arange(k, dtype=dtype, device=device)
         self._naming = torch.stack([numbers, torch.ones_like(numbers)])  # (2, k)
-        self._named = torch.empty(2, n, dtype=of_members, device=device)
-        self._last = torch.full((n,), -1, dtype=of_members, device=device)
-        self._ties = False
+        self._named = torch.empty(2, n, dtype=dtype, device=device)
+        self._last = torch.full((n,), -1, dtype=dtype, device=device)
         self._n_rows = self._n_labelled = 0
         self._totals = torch.zeros(k, d + 2, dtype=exact, device=device)
         self._sums, self.counts = self._totals[:, :d], self._totals[:, d]
@@ -148,7 +146,8 @@ class Compact:
         self._aim_at(centroids)
         out = torch.zeros_like(self.counts)
         for block, scores in self._scored():
-            inside = slice(0, max(0, n_rows - block.places.start))
+            inside = slice(0, max(0, n_rows))
+            n_rows -= len(block.rows)
             (best, second), (labels, _) = scores[:, inside].topk(2, dim=0, largest=False)
             rises = (second - best).to(out.dtype) * (2 * block.rows[inside, self._d])
             out.index_add_(0, labels, rises)
@@ -187,17 +186,17 @@ class Compact:
             rows[:, d], rows[:, d + 1] = weight, weight > 0
         self.sq_norms += float(squares)
         self._n_labelled = self._n_rows
-        self._now, self._equals = self._named[:, : self._n_rows]
+        self._now = self._named[0, : self._n_rows]
         self._before = self._last[: self._n_rows]
         return largest.to(self._ordered.origin.dtype)
 
     def _block(self, places: slice, shifted: Tensor) -> _Block:
-        k, b = len(self._aim), len(shifted)
+        b, k = len(shifted), len(self._aim)
         columns = shifted.new_ones(self._d + 1, b)
         columns[: self._d] = shifted.T
-        scores, members = (room[: k * b].view(k, b) for room in (self._scores, self._members))
+        scores, exact = (room[: k * b].view(k, b) for room in (self._scores, self._exact))
         rows, named, best = self._rows[places], self._named[:, places], scores.new_empty(b)
-        return _Block(places, columns, rows, named, scores, best, members)
+        return _Block(columns, rows, named, scores, best, exact)
 
     def _aim_at(self, centroids: Tensor) -> None:
         if centroids is self._at:
@@ -215,23 +214,17 @@ class Compact:
 
     def _score(self) -> None:
         """Label all rows, and add them up where that is a product."""
+        if self._by_product:
+            self._totals.zero_()
         for block, scores in self._scored():
-            members = self._nearest(scores, block)
+            torch.amin(scores, 0, out=block.best)
+            members = torch.eq(scores, block.best, out=scores)
             torch.mm(self._naming, members, out=block.named)
+            if block.named[1].sum().item() != len(block.rows):
+                _first_of_equals(members, block.named)
             if self._by_product:
-                started = block.places.start > 0
-                torch.addmm(self._totals, members, block.rows, beta=int(started), out=self._totals)
-        if not self._ties and self._equals.sum().item() != self._n_rows:
-            self._ties = True
-            self._score()
-
-    def _nearest(self, scores: Tensor, block: _Block) -> Tensor:
-        """Return where the nearest centroid is, as zeros and ones ``(k, b)``."""
-        if self._ties:
-            labels = scores.argmin(0, keepdim=True)  # the lowest among equals
-            return block.members.zero_().scatter_(0, labels, 1)
-        torch.amin(scores, 0, out=block.best)
-        return torch.eq(scores, block.best, out=block.members)
+                exact = block.exact.copy_(members)
+                torch.addmm(self._totals, exact, block.rows, out=self._totals)
 
     def _add_up(self, before: Tensor, now: Tensor) -> int:
         """Bring the totals up to labels ``now (n,)``; return how many differ from ``before``."""
@@ -249,3 +242,12 @@ class Compact:
 
     def _count_all(self) -> None:
         self._totals.zero_().index_add_(0, self.labels, self._rows[: self._n_labelled])
+
+
+def _first_of_equals(members: Tensor, named: Tensor) -> None:
+    """Leave rows that are equally near to several centroids to the first of them."""
+    tied = (named[1] != 1).nonzero().squeeze(1)  # (t,)
+    some = members[:, tied]  # (k, t)
+    first = some.argmax(0, keepdim=True)
+    members[:, tied] = some.zero_().scatter_(0, first, 1)
+    named[0, tied] = first[0].to(named.dtype)
