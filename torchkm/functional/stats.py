@@ -13,7 +13,7 @@ from torchkm.functional.arrays import as_labels, as_rows, as_sample_weight
 from torchkm.functional.assignment import Assignment, as_centroids_for, check_measured
 from torchkm.functional.checks import check_k
 from torchkm.functional.geometry import check_directions, uses_unit_rows
-from torchkm.functional.problem import Problem, as_problem
+from torchkm.functional.problem import Problem, as_problem, rows_as_centroids
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,13 @@ def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     in scikit-learn. Weights are left out of both, as there.
     """
     x = problem.x
+    if kernels.is_compact(x):
+        rows = rows_as_centroids(problem).to(torch.float64)  # (n, d)
+        mean = rows.mean(0)
+        return mean, (rows - mean).square().mean().item()
     zero = x.new_zeros(1, x.shape[1], dtype=kernels.compute_dtype(x.dtype))  # (1, d)
     # From zero, so that whole numbers add up without rounding.
     plain = replace(problem, sample_weight=None, origin=zero[0])
-    mean = one_read(plain, zero)[1].means  # (1, d)
-    inertia = one_read(replace(plain, origin=mean[0]), mean.to(zero))[1].inertia
-    return mean[0], inertia.item() / x.numel()
+    centre = one_read(plain, zero)[1].means  # (1, d)
+    inertia = one_read(replace(plain, origin=centre[0]), centre.to(zero))[1].inertia
+    return centre[0], inertia.item() / x.numel()

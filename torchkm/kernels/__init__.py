@@ -7,6 +7,7 @@ the rows are kept from one pass to the next. No checks of user input and no choi
 from torchkm.kernels.dispatch import (
     distances,
     inertia_and_sums_of_each,
+    is_compact,
     nearest,
     nearest_and_sums,
     segment_sums,
@@ -24,6 +25,7 @@ __all__ = [
     "compute_dtype",
     "distances",
     "inertia_and_sums_of_each",
+    "is_compact",
     "nearest",
     "nearest_and_sums",
     "origin_of",

@@ -17,20 +17,26 @@ from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.tracker import Tracker
 
-# Up to so many numbers rows are kept once more as float64, and scored in every pass: to find out
-# which of them to score takes longer there.
-_COMPACT = 2**22
+# Rows so narrow, or so few numbers in all, are scored in every pass: to find out which of them to
+# score takes longer. They are kept once more, and in float64, up to so many numbers.
+_NARROW, _FEW, _KEPT = 64, 2**19, 2**23
 
 
 def _backend() -> ModuleType:
     return reference if torch.compiler.is_compiling() else blocked
 
 
+def is_compact(x: Tensor) -> bool:
+    """Return whether rows ``x (n, d)`` are few or narrow enough to be kept and scored each time."""
+    narrow = x.shape[1] <= _NARROW and x.numel() <= _KEPT
+    return x.device.type == "cpu" and (narrow or x.numel() <= _FEW)
+
+
 def tracker(
     rows: OrderedRows, sample_weight: Tensor | None, k: int, precision: str
 ) -> Tracker | Compact:
     """Return what follows centroids with the labels and sums of rows."""
-    if rows.x.device.type == "cpu" and rows.x.numel() <= _COMPACT and precision != "bfloat16":
+    if is_compact(rows.x) and precision != "bfloat16":
         return Compact(rows, sample_weight, k)
     return Tracker(rows, sample_weight, k, precision)
 

@@ -36,11 +36,13 @@ class Momentum:
     """Extrapolates steps.
 
     Attributes:
+        most: how far a step may be extrapolated, in shares of it.
         means: where the last step led, ``(k, d)``, or None.
         inertia: of the last pass.
         n_steps: made since the last start.
     """
 
+    most: float = _MOST_MOMENTUM
     means: Tensor | None = None
     inertia: float = float("inf")
     n_steps: int = 0
@@ -50,9 +52,9 @@ class Momentum:
         last, self.means = self.means, means
         uphill, self.inertia = inertia > self.inertia, inertia
         self.n_steps = 0 if uphill else self.n_steps + 1
-        if last is None or uphill:
+        if last is None or uphill or not self.most:
             return means
-        share = min(_MOST_MOMENTUM, (self.n_steps - 1) / (self.n_steps + 2))
+        share = min(self.most, (self.n_steps - 1) / (self.n_steps + 2))
         return torch.lerp(last, means, 1 + share)
 
 
@@ -77,6 +79,7 @@ class Descent:
         centroids: Tensor,
         precision: str,
         callback: Callback | None,
+        most_momentum: float = _MOST_MOMENTUM,
     ) -> None:
         self.problem, self.centroids, self.means = problem, centroids, centroids
         self.noise = float("inf")
@@ -90,7 +93,8 @@ class Descent:
         )
         # Movements so small that rounding may be a part of them.
         self._rounding = most_rounding(centroids, problem.origin)
-        self._order, self._callback, self._momentum = order, callback, Momentum()
+        self._order, self._callback, self._most = order, callback, most_momentum
+        self._momentum = Momentum(most_momentum)
         self._unit_rows = problem.unit_rows
 
     def admit(self, n_rows: int) -> None:
@@ -100,7 +104,7 @@ class Descent:
 
     def restart(self, centroids: Tensor) -> None:
         """Go on from other ``centroids (k, d)``, without momentum."""
-        self.centroids, self._momentum = centroids, Momentum()
+        self.centroids, self._momentum = centroids, Momentum(self._most)
 
     def step(self) -> PassRecord:
         """Make one pass, look ahead and return its record.
@@ -118,7 +122,7 @@ class Descent:
         inertia, n_reseeded = tracker.inertia(start), 0
         if followed.n_empty:
             self.means, n_reseeded = self._reseeded(start, followed.n_empty, inertia)
-            self._momentum = Momentum()
+            self._momentum = Momentum(self._most)
         else:
             self.means = self._on_metric(tracker.means, start).to(start.dtype)
         moved = self._shift(start)

@@ -98,7 +98,7 @@ def run(
         one = _one_pass(problem, state, rule, batches, labels)
         record = PassRecord(len(history) + 1, *one.figures, n, n, 0)
         history.append(record)
-        status = _status(record, stopping)
+        status = status_of(record, stopping)
         if status is Status.LABELS_UNCHANGED and one.whole is not None:
             # The same labels a pass ago gave these very centroids.
             return assigned(problem, state.centroids, status, history, one.whole)
@@ -176,7 +176,8 @@ def _shift(start: Tensor, state: CentroidState, origin: Tensor) -> Tensor:
     return sq_movements(start, state.centroids, origin).sum(dtype=state.counts.dtype)
 
 
-def _status(record: PassRecord, stopping: Stopping) -> Status | None:
+def status_of(record: PassRecord, stopping: Stopping) -> Status | None:
+    """Return why to stop after a pass, or None."""
     stop = stopping.callback(record) if stopping.callback is not None else False
     if record.n_changed == 0 and record.n_reseeded == 0:
         return Status.LABELS_UNCHANGED
