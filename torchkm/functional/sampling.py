@@ -37,7 +37,8 @@ def draw_without_replacement(
     An exponential race: the ``m`` smallest of ``-log(u) / weight`` (Efraimidis and Spirakis
     2006, doi:10.1016/j.ipl.2005.11.003). Rows without weight come last.
     """
-    times = uniform((n,), generator, device).log_().neg_()
-    if weight is not None:
-        times /= weight.to(times.dtype)
+    if weight is None:
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        return order[:m].to(device)
+    times = uniform((n,), generator, device).log_().neg_() / weight.to(torch.float64)
     return torch.topk(times, m, largest=False).indices

@@ -181,7 +181,8 @@ def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     x = problem.x
     if kernels.is_compact(x):
         rows = rows_as_centroids(problem).to(torch.float64)  # (n, d)
-        mean = rows.mean(0)
+        # NumPy's, and so rounded as scikit-learn's.
+        mean = torch.from_numpy(rows.numpy().mean(0))
         return mean, (rows - mean).square().mean().item()
     zero = x.new_zeros(1, x.shape[1], dtype=kernels.compute_dtype(x.dtype))  # (1, d)
     # From zero, so that whole numbers add up without rounding.

@@ -26,17 +26,18 @@ def _backend() -> ModuleType:
     return reference if torch.compiler.is_compiling() else blocked
 
 
-def is_compact(x: Tensor) -> bool:
+def is_compact(x: Tensor, precision: str = "auto") -> bool:
     """Return whether rows ``x (n, d)`` are few or narrow enough to be kept and scored each time."""
     narrow = x.shape[1] <= _NARROW and x.numel() <= _KEPT
-    return x.device.type == "cpu" and (narrow or x.numel() <= _FEW)
+    fits = narrow or x.numel() <= _FEW
+    return fits and x.device.type == "cpu" and precision != "bfloat16"
 
 
 def tracker(
     rows: OrderedRows, sample_weight: Tensor | None, k: int, precision: str
 ) -> Tracker | Compact:
     """Return what follows centroids with the labels and sums of rows."""
-    if is_compact(rows.x) and precision != "bfloat16":
+    if is_compact(rows.x, precision):
         return Compact(rows, sample_weight, k)
     return Tracker(rows, sample_weight, k, precision)
 

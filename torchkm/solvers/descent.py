@@ -26,7 +26,7 @@ from torchkm.solvers.update import CentroidState, reseed_and_update
 _MOST_MOMENTUM = 0.9
 
 # The inertia from sums loses its digits where it is this much smaller than that about the origin.
-_CANCELLED = 0.05
+_CANCELLED = {torch.float32: 0.05, torch.float64: 1e-4}
 
 _LLOYD = Lloyd()
 
@@ -166,18 +166,20 @@ class Descent:
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of all rows about ``centroids (k, d)``, to all its digits."""
         inertia = self.tracker.inertia(centroids)
-        if inertia > _CANCELLED * float(self.tracker.sq_norms):
+        if inertia > _CANCELLED[centroids.dtype] * float(self.tracker.sq_norms):
             return inertia
         sq_distances = sq_distances_to(self.problem, centroids, self.labels())
         return ClusterStats.weighed(sq_distances, self.problem.sample_weight).item()
 
     def some_rows(self, n_rows: int) -> tuple[Problem, Tensor]:
-        """Return the first rows that came in, at most ``n_rows``, and their labels."""
+        """Return the first rows that came in, about ``n_rows`` at most, and their labels.
+
+        Where they stand as they lie they are few, and the first may be all of one kind: so all.
+        """
         n_rows = min(n_rows, self.tracker.n_rows)
-        if n_rows == len(self.problem.x):
+        if self._order is None or n_rows == len(self.problem.x):
             return self.problem, self.labels()
-        first = None if self._order is None else self._order[:n_rows]
-        return self.problem.take(first), self.tracker.labels[:n_rows]
+        return self.problem.take(self._order[:n_rows]), self.tracker.labels[:n_rows]
 
     def _on_metric(self, centroids: Tensor, fallback: Tensor) -> Tensor:
         if not self._unit_rows:

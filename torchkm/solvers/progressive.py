@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from torchkm import kernels
 from torchkm.functional.assignment import check_norms
 from torchkm.functional.plusplus import plusplus_rows
 from torchkm.functional.problem import Problem, rows_as_centroids
@@ -22,6 +23,9 @@ from torchkm.solvers.loop import Fit, assigned
 from torchkm.solvers.outcome import Callback, Status
 from torchkm.solvers.restarts import race
 from torchkm.solvers.swaps import promise, search
+
+# So many times more rows come first where a pass over them takes next to no time.
+_NARROW_TIMES = 4
 
 # The last step may take in so many times the rows, where another would leave a remainder.
 _LAST_GROWTH = 2.6
@@ -69,7 +73,8 @@ def progress(
     generator: torch.Generator,
 ) -> Fit:
     """Seed, descend on ever more of the rows, and on all of them until nothing moves."""
-    sizes, order = _growth(problem, plusplus_rows(k), generator)
+    times = _NARROW_TIMES if kernels.is_compact(problem.x, precision) else 1
+    sizes, order = _growth(problem, times * plusplus_rows(k), generator)
     first = problem.take(None if order is None else order[: sizes[0]])
     on_part = isinstance(init, str) and init in _ON_PART
     origin = _origin(problem, first if on_part else problem)
@@ -79,7 +84,8 @@ def progress(
     rungs = (problem.take(None if order is None else order[:size]) for size in sizes)
     descent = Descent(problem, order, race(rungs, starts), precision, effort.callback)
     enough = _ROWS_TO_SWAP * k if k <= _FEW else max(_LEAST_ROWS, _ROWS_TO_ASK * k)
-    size_to_swap = next((size for size in sizes[:-1] if size >= enough), None)
+    first_to_ask = 0 if k <= _FEW else 1  # many centroids have not settled on the first rows
+    size_to_swap = next((size for size in sizes[first_to_ask:-1] if size >= enough), None)
     for size in sizes[:-1]:
         descent.admit(size)
         descent.settle_on_part(_MOST_PASSES)
