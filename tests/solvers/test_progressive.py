@@ -275,3 +275,9 @@ def test_halves_of_many_wide_rows_are_found_in_few_dimensions():
     whole = (x - x.mean(0)).square().sum()
     parts = sum((part - part.mean(0)).square().sum() for part in (x[::2], x[1::2]))
     assert found.gains[0].item() == pytest.approx((whole - parts).item(), rel=1e-3)
+
+
+def test_refine_sees_rows_that_stand_as_they_lie(generator):
+    x = mixture(5000, 4, 20, generator)
+    plain, refined = (torchkm.kmeans(x, 12, refine=r, generator=make()).inertia for r in (0, 6))
+    assert refined <= plain * (1 + 1e-6)
