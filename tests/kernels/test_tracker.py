@@ -40,7 +40,7 @@ def check(tracker, x, centroids, order, weight=None):
     rounding = 1e-7 * float((one_hot.T @ rows.abs()).max()) if x.dtype == torch.float32 else 1e-9
     torch.testing.assert_close(tracker.sums, one_hot.T @ rows, rtol=1e-7, atol=rounding)
     apart = (rows - centroids.double()[tracker.labels]).square().sum(1)
-    torch.testing.assert_close(tracker.inertia(centroids), apart @ weights, rtol=1e-5, atol=1e-6)
+    assert tracker.inertia(centroids) == pytest.approx(float(apart @ weights), rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

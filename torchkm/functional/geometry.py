@@ -53,6 +53,16 @@ def sq_movements(start: Tensor, end: Tensor, origin: Tensor) -> Tensor:
     return torch.where(apart.abs() > limit, apart, 0).square().sum(1)
 
 
+def most_rounding(start: Tensor, origin: Tensor) -> float:
+    """Return a sum of squares that ``sq_movements`` from near ``start (m, d)`` takes in full.
+
+    What it might leave out of one that large is less than a millionth.
+    """
+    largest = float(start.abs().max()) + float(origin.abs().max())
+    limit = 2 * _UNITS_OF_SUMS[start.dtype] * torch.finfo(start.dtype).eps * largest
+    return 1e6 * start.numel() * limit * limit
+
+
 def check_directions(x: kernels.Rows, metric: str, name: str = "x") -> None:
     """Raise where ``metric`` needs directions and a row of ``x (n, d)`` has none.
 

@@ -22,8 +22,11 @@ from torchkm.functional.stats import one_read
 _PARALLEL_ROUNDS = 5
 _OVERSAMPLING = 2
 
-# Rows that judge candidates, evenly spaced among all; centroids chosen between two draws at most.
-_JUDGES, _MOST_AT_ONCE = 2**14, 32
+# Up to so many centroids each candidate is drawn from what the centroid before it left.
+_ONE_BY_ONE = 512
+
+# Rows that judge candidates, evenly spaced among all; centroids chosen between two draws.
+_JUDGES, _AT_ONCE = 2**14, 32
 
 
 def plusplus_rows(k: int) -> int:
@@ -36,9 +39,9 @@ def kmeans_plusplus(problem: Problem, k: int, generator: torch.Generator) -> Ten
 
     Each centroid is the best of ``2 + ln k`` candidates drawn in proportion to weight times
     squared distance (Arthur and Vassilvitskii 2007, doi:10.5555/1283383.1283494). Once there are
-    some, candidates are drawn for up to half as many more, 32 at most, at once. Rows beyond the
-    limit are sampled without replacement in proportion to their weight, and a row that stands
-    for others carries their weight.
+    512, candidates of 32 centroids are drawn at once. Rows beyond the limit are sampled without
+    replacement in proportion to their weight, and a row that stands for others carries their
+    weight.
     """
     index, weight = _subsample(problem, plusplus_rows(k), generator)
     chosen = _greedy(sketch(problem.take(index).measured, generator), k, weight, generator)
@@ -74,20 +77,53 @@ def kmeans_parallel(problem: Problem, k: int, generator: torch.Generator) -> Ten
 
 
 def _greedy(rows: Tensor, k: int, weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Choose ``k`` of the centred ``rows (m, d)`` by greedy D2 sampling; returns ``(k,)``.
+    """Choose ``k`` of the centred ``rows (m, d)`` by greedy D2 sampling; returns ``(k,)``."""
+    space, trials = _Space(rows), 2 + int(math.log(k))
+    chosen, potential = _one_by_one(space, min(k, _ONE_BY_ONE), trials, weight, generator)
+    if len(chosen) == k:
+        return chosen
+    return _in_blocks(space, chosen, potential, k, trials, weight, generator)
 
-    Candidates of several choices are drawn at once, from the potential before them; each choice
-    is then judged by the potential that the one before it left.
+
+def _one_by_one(
+    space: _Space, k: int, trials: int, weight: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Choose ``k`` rows, each from ``trials``; return them and the potential ``(m,)`` left."""
+    device = weight.device
+    chosen = torch.empty(k, dtype=torch.int64, device=device)
+    first = draw_with_replacement(weight, uniform((1,), generator, device), weight)
+    chosen[:1] = first
+    potential = space.sq_distances(first)[0].clamp_(min=0).index_fill_(0, first, 0)  # (m,)
+    draws = uniform((k - 1, trials), generator, device)
+    weighs = weight.to(potential.dtype)
+    for number, some in enumerate(draws, start=1):
+        drawn = draw_with_replacement(potential * weighs, some, weight)
+        lowered = torch.minimum(space.sq_distances(drawn), potential)  # (t, m)
+        best = int((lowered @ weighs).argmin())
+        chosen[number] = drawn[best]
+        potential = lowered[best].clamp_(min=0).index_fill_(0, drawn[best], 0)
+    return chosen, potential
+
+
+def _in_blocks(
+    space: _Space,
+    chosen: Tensor,
+    potential: Tensor,
+    k: int,
+    trials: int,
+    weight: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Choose more rows until there are ``k``; returns ``(k,)``.
+
+    Candidates of several choices are drawn at once, from the ``potential (m,)`` before them; each
+    choice is then judged by the potential that the one before it left.
     """
-    space = _Space(rows)
-    judges = space.every(max(1, len(rows) // _JUDGES))
-    judge_weight = weight[judges.places].to(rows.dtype)
-    trials = 2 + int(math.log(k))
-    chosen = draw_with_replacement(weight, uniform((1,), generator, rows.device), weight)
-    potential = space.sq_distances(chosen)[0].clamp_(min=0).index_fill_(0, chosen, 0)  # (m,)
+    judges = space.every(max(1, len(weight) // _JUDGES))
+    judge_weight = weight[judges.places].to(potential.dtype)
     while len(chosen) < k:
-        block = min(max(1, len(chosen) // 2), _MOST_AT_ONCE, k - len(chosen))
-        draws = uniform((block * trials,), generator, rows.device)
+        block = min(_AT_ONCE, k - len(chosen))
+        draws = uniform((block * trials,), generator, weight.device)
         drawn = draw_with_replacement(potential * weight, draws, weight)
         best = judges.best(drawn.view(block, trials), potential, judge_weight)
         best = space.without_repeats(best)  # (b,)
@@ -105,23 +141,24 @@ class _Space:
     """
 
     def __init__(self, rows: Tensor) -> None:
-        norms = rows.square().sum(1, keepdim=True)
-        ones = torch.ones_like(norms)
-        self._rows = rows
-        self._left = torch.cat([-2 * rows, ones, norms], dim=1)  # (m, d + 2)
-        self._right = torch.cat([rows, norms, ones], dim=1)
-        self.places = slice(None)
+        m, d = rows.shape
+        norms = rows.square().sum(1)
+        self._rows, self.places = rows, slice(None)
+        self._left, self._right = rows.new_ones(m, d + 2), rows.new_ones(d + 2, m)
+        torch.mul(rows, -2, out=self._left[:, :d])
+        self._left[:, d + 1] = norms
+        self._right[:d], self._right[d] = rows.T, norms
 
     def every(self, step: int) -> _Space:
         """Return the same, with distances to every ``step``-th row only."""
         few = copy(self)
         few.places = slice(None, None, step)
-        few._right = self._right[few.places].contiguous()
+        few._right = self._right[:, few.places].contiguous()
         return few
 
     def sq_distances(self, candidates: Tensor) -> Tensor:
         """Return those from the rows ``candidates (c,)``, ``(c, m)``, but for rounding."""
-        return self._left.index_select(0, candidates) @ self._right.T
+        return self._left.index_select(0, candidates) @ self._right
 
     def best(self, candidates: Tensor, potential: Tensor, weight: Tensor) -> Tensor:
         """Return the best of each row of ``candidates (b, t)``, ``(b,)``, one after the other."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# The part of another mass that vanishes beside any.
+_FAR_BELOW = 1e-290
+
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
     """Return float64 draws from (0, 1) of the given shape on ``device``."""
@@ -21,11 +24,9 @@ def draw_with_replacement(mass: Tensor, draws: Tensor, fallback: Tensor) -> Tens
 
     Where all mass is zero the chances are those of ``fallback (n,)``. No synchronisation.
     """
-    mass = torch.where(mass.sum() > 0, mass, fallback).to(torch.float64)
-    upto = torch.cumsum(mass, dim=0)
-    # The product may round up to the total, which lies behind every row: stay below it.
-    below = torch.nextafter(upto[-1], torch.zeros_like(upto[-1]))
-    return torch.searchsorted(upto, (draws * upto[-1]).clamp(max=below), right=True)
+    upto = torch.cumsum(mass.to(torch.float64).add(fallback, alpha=_FAR_BELOW), dim=0)
+    # On the left: a product that rounds up to the total still finds the last row with mass.
+    return torch.searchsorted(upto, draws * upto[-1])
 
 
 def draw_without_replacement(
@@ -36,7 +37,8 @@ def draw_without_replacement(
     An exponential race: the ``m`` smallest of ``-log(u) / weight`` (Efraimidis and Spirakis
     2006, doi:10.1016/j.ipl.2005.11.003). Rows without weight come last.
     """
-    times = uniform((n,), generator, device).log_().neg_()
-    if weight is not None:
-        times /= weight.to(times.dtype)
+    if weight is None:
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        return order[:m].to(device)
+    times = uniform((n,), generator, device).log_().neg_() / weight.to(torch.float64)
     return torch.topk(times, m, largest=False).indices

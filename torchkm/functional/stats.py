@@ -18,7 +18,7 @@ from torchkm.functional.assignment import (
     nearest,
 )
 from torchkm.functional.checks import check_k
-from torchkm.functional.problem import Problem, as_problem
+from torchkm.functional.problem import Problem, as_problem, rows_as_centroids
 
 
 @dataclass(frozen=True)
@@ -211,10 +211,16 @@ def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     The variance is their inertia as one cluster, per number: what tolerances are scaled by, as
     in scikit-learn. Weights are left out of both, as there.
     """
-    dtype = kernels.compute_dtype(problem.x.dtype)
+    x = problem.x
+    if kernels.is_compact(x):
+        rows = rows_as_centroids(problem).to(torch.float64)  # (n, d)
+        # NumPy's, and so rounded as scikit-learn's.
+        mean = torch.from_numpy(rows.numpy().mean(0))
+        return mean, (rows - mean).square().mean().item()
+    dtype = kernels.compute_dtype(x.dtype)
     zero = torch.zeros_like(problem.origin, dtype=dtype).unsqueeze(0)  # (1, d)
     # From zero, so that whole numbers add up without rounding.
     plain = replace(problem, sample_weight=None, origin=zero[0])
-    mean = one_read(plain, zero)[1].means  # (1, d)
-    inertia = one_read(plain.from_origin(mean[0]), mean.to(zero))[1].inertia
-    return mean[0], inertia.item() / problem.x.shape.numel()
+    centre = one_read(plain, zero)[1].means  # (1, d)
+    inertia = one_read(plain.from_origin(centre[0]), centre.to(zero))[1].inertia
+    return centre[0], inertia.item() / x.shape.numel()

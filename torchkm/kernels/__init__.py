@@ -8,6 +8,7 @@ from torchkm.kernels.csr import CsrRows, Rows, dense_rows, take_rows
 from torchkm.kernels.dispatch import (
     distances,
     inertia_and_sums_of_each,
+    is_compact,
     mean_distances,
     nearest,
     nearest_and_sums,
@@ -34,6 +35,7 @@ __all__ = [
     "dense_rows",
     "distances",
     "inertia_and_sums_of_each",
+    "is_compact",
     "mean_distances",
     "nearest",
     "nearest_and_sums",

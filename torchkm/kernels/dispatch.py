@@ -12,11 +12,16 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels import all_pairs, blocked, layout, reference, rough, sparse
+from torchkm.kernels.compact import Compact
 from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tracker import Tracker
+
+# Rows so narrow, or so few numbers in all, are scored in every pass: to find out which of them to
+# score takes longer. They are kept once more, and in float64, up to so many numbers.
+_NARROW, _FEW, _KEPT = 64, 2**19, 2**23
 
 
 def _in_blocks(x: Rows) -> ModuleType:
@@ -32,6 +37,14 @@ def origin_of(x: Rows, unit_rows: bool) -> Tensor:
     if isinstance(x, CsrRows):
         return x.values.new_zeros(x.width)
     return layout.origin_of(x, unit_rows)
+
+
+def is_compact(x: Rows, precision: str = "auto") -> bool:
+    """Return whether rows ``x (n, d)`` are few or narrow enough to be kept and scored each time."""
+    if isinstance(x, CsrRows) or x.device.type != "cpu" or precision == "bfloat16":
+        return False
+    narrow = x.shape[1] <= _NARROW and x.numel() <= _KEPT
+    return narrow or x.numel() <= _FEW
 
 
 @in_full_precision
@@ -127,11 +140,14 @@ def track(
     unit_rows: bool,
     k: int,
     precision: str,
-) -> Tracker | SparseTracker:
+) -> Compact | SparseTracker | Tracker:
     """Return what lets rows in by ``order (n,)``, or as they lie, and follows their labels.
 
     Sparse rows come in at once.
     """
     if isinstance(x, CsrRows):
         return SparseTracker(x.unit if unit_rows else x, sample_weight, k)
-    return Tracker(OrderedRows(x, order, origin, unit_rows), sample_weight, k, precision)
+    rows = OrderedRows(x, order, origin, unit_rows)
+    if is_compact(x, precision):
+        return Compact(rows, sample_weight, k)
+    return Tracker(rows, sample_weight, k, precision)

@@ -42,6 +42,11 @@ class SparseTracker:
         squares = self._rows.sq_norms
         return squares.sum() if self._weight is None else squares @ self._weight.to(squares)
 
+    @property
+    def means(self) -> Tensor:
+        """Weighted mean of the rows of each cluster, ``(k, d)``; not a number where none are."""
+        return self.sums / self.counts.unsqueeze(1)
+
     @cached_property
     def variance(self) -> float:
         """Mean variance of a feature over the rows."""
@@ -77,11 +82,11 @@ class SparseTracker:
         self.sums.zero_()
         sparse.add_rows(self._rows, self.labels, self._weight, self.counts, self.sums)
 
-    def inertia(self, centroids: Tensor) -> Tensor:
-        """Return the inertia ``()`` of the labels about ``centroids (k, d)``."""
+    def inertia(self, centroids: Tensor) -> float:
+        """Return the inertia of the labels about ``centroids (k, d)``."""
         centroids = centroids.to(self.sums.dtype)
         across = torch.dot(centroids.flatten(), self.sums.flatten())
-        return self.sq_norms - 2 * across + self.counts @ sparse.sq_norms(centroids)
+        return float(self.sq_norms - 2 * across + self.counts @ sparse.sq_norms(centroids))
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows to where these lie: there they are."""

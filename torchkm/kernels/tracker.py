@@ -71,14 +71,14 @@ class Followed(NamedTuple):
         n_scored: rows that were scored; the others kept their label unseen.
         n_rescored: rows among them that bfloat16 could not decide.
         n_empty: clusters that hold no weight.
-        largest_norm: of the rows that came in, ``()``; 0 if none did.
+        largest_norm: of the rows that came in, ``()``, or a bound of it; None if none did.
     """
 
     n_changed: int
     n_scored: int
     n_rescored: int
     n_empty: int
-    largest_norm: Tensor
+    largest_norm: Tensor | None
 
 
 class Tracker:
@@ -129,6 +129,12 @@ class Tracker:
         return torch.addcmul(self._sums, self.counts.unsqueeze(1), origin)
 
     @property
+    def means(self) -> Tensor:
+        """Weighted mean of the rows of each cluster, ``(k, d)``; not a number where none are."""
+        origin = self._rows.origin.to(self._sums.dtype)
+        return torch.addcdiv(origin, self._sums, self.counts.unsqueeze(1))
+
+    @property
     def weight(self) -> float:
         """Summed weight of the rows that have a label."""
         return float(self.counts.sum())
@@ -159,8 +165,7 @@ class Tracker:
         n_rescored = self._scorer.n_rescored - before
         empty = self._clear_empty()
         n_scored = length(split_at(places, new.start)[0]) + length(new)
-        norms = self._scorer.norms[new]
-        largest = norms.max() if length(new) else norms.new_zeros(())
+        largest = self._scorer.norms[new].max() if length(new) else None
         n_changed += length(new)
         return Followed(n_changed, n_scored, n_rescored, int(empty.sum()), largest)
 
@@ -187,11 +192,11 @@ class Tracker:
             leads *= weights
         return torch.zeros_like(self.counts).index_add_(0, labels, leads)
 
-    def inertia(self, centroids: Tensor) -> Tensor:
-        """Return the inertia ``()`` of the labels about ``centroids (k, d)``."""
+    def inertia(self, centroids: Tensor) -> float:
+        """Return the inertia of the labels about ``centroids (k, d)``."""
         centred = centroids.to(self._sums.dtype) - self._rows.origin
         across = (centred * self._sums).sum()
-        return self.sq_norms - 2 * across + self.counts @ centred.square().sum(1)
+        return float(self.sq_norms - 2 * across + self.counts @ centred.square().sum(1))
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""

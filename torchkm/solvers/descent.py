@@ -15,18 +15,18 @@ from torch import Tensor
 from torchkm import kernels
 from torchkm.functional import Assignment, ClusterStats
 from torchkm.functional.assignment import check_norms, sq_distances_to
-from torchkm.functional.geometry import centroids_on, sq_movements
+from torchkm.functional.geometry import centroids_on, most_rounding, sq_movements
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
 from torchkm.solvers.outcome import PassRecord, Watch
 from torchkm.solvers.rules import Lloyd
-from torchkm.solvers.update import CentroidState, reseed_and_update, update
+from torchkm.solvers.update import CentroidState, reseed_and_update
 
 # How far a step may be extrapolated. At 1 it would never come to rest.
 _MOST_MOMENTUM = 0.9
 
 # The inertia from sums loses its digits where it is this much smaller than that about the origin.
-_CANCELLED = 0.05
+_CANCELLED = {torch.float32: 0.05, torch.float64: 1e-4}
 
 _LLOYD = Lloyd()
 
@@ -36,11 +36,13 @@ class Momentum:
     """Extrapolates steps.
 
     Attributes:
+        most: how far a step may be extrapolated, in shares of it.
         means: where the last step led, ``(k, d)``, or None.
         inertia: of the last pass.
         n_steps: made since the last start.
     """
 
+    most: float = _MOST_MOMENTUM
     means: Tensor | None = None
     inertia: float = float("inf")
     n_steps: int = 0
@@ -50,9 +52,9 @@ class Momentum:
         last, self.means = self.means, means
         uphill, self.inertia = inertia > self.inertia, inertia
         self.n_steps = 0 if uphill else self.n_steps + 1
-        if last is None or uphill:
+        if last is None or uphill or not self.most:
             return means
-        share = min(_MOST_MOMENTUM, (self.n_steps - 1) / (self.n_steps + 2))
+        share = min(self.most, (self.n_steps - 1) / (self.n_steps + 2))
         return torch.lerp(last, means, 1 + share)
 
 
@@ -77,6 +79,7 @@ class Descent:
         centroids: Tensor,
         precision: str,
         watch: Watch | None,
+        most_momentum: float = _MOST_MOMENTUM,
     ) -> None:
         self.problem, self.centroids, self.means = problem, centroids, centroids
         self.noise = float("inf")
@@ -91,7 +94,11 @@ class Descent:
             len(centroids),
             precision,
         )
-        self._order, self._watch, self._momentum = order, watch, Momentum()
+        # Movements so small that rounding may be a part of them.
+        self._rounding = most_rounding(centroids, problem.origin)
+        self._order, self._watch, self._most = order, watch, most_momentum
+        self._momentum = Momentum(most_momentum)
+        self._unit_rows = problem.unit_rows
 
     def admit(self, n_rows: int) -> None:
         """Let rows in until there are ``n_rows``."""
@@ -100,7 +107,7 @@ class Descent:
 
     def restart(self, centroids: Tensor) -> None:
         """Go on from other ``centroids (k, d)``, without momentum."""
-        self.centroids, self._momentum = centroids, Momentum()
+        self.centroids, self._momentum = centroids, Momentum(self._most)
 
     def step(self) -> PassRecord:
         """Make one pass, look ahead and return its record.
@@ -110,27 +117,23 @@ class Descent:
         Raises:
             ValueError: rows that are not finite, or too large to square.
         """
-        start, tracker, metric = self.centroids, self.tracker, self.problem.metric
-        followed = tracker.follow(start, proven=tracker.n_rows == len(self.problem.x))
-        check_norms(self.problem, followed.largest_norm.square())
-        stats = ClusterStats(tracker.counts, tracker.sums, tracker.inertia(start))
-        state = CentroidState(start, torch.zeros_like(stats.counts))
-        step, n_reseeded = update(stats, state, _LLOYD, metric), 0
-        self.means = step.state.centroids
+        start, tracker = self.centroids, self.tracker
+        whole = tracker.n_rows == len(self.problem.x)
+        followed = tracker.follow(start, proven=whole)
+        if followed.largest_norm is not None:
+            check_norms(self.problem, followed.largest_norm.square())
+        inertia, n_reseeded = tracker.inertia(start), 0
         if followed.n_empty:
-            farthest = farthest_rows(*self._measured(start), followed.n_empty)
-            after, n_reseeded = reseed_and_update(
-                stats, state, _LLOYD, metric, step.empty, farthest
-            )
-            self.means = after.centroids
-            self._momentum = Momentum()
-        shift = sq_movements(start, self.means, self.problem.origin).sum(dtype=stats.counts.dtype)
-        spread = torch.where(stats.counts > 0, 1 / stats.counts, 0).sum()
-        inertia, moved, spread = torch.stack([stats.inertia, shift, spread]).tolist()
-        self.noise = inertia / tracker.n_rows * spread
+            self.means, n_reseeded = self._reseeded(start, followed.n_empty, inertia)
+            self._momentum = Momentum(self._most)
+        else:
+            self.means = self._on_metric(tracker.means, start).to(start.dtype)
+        moved = self._shift(start)
+        if not whole:
+            spread = torch.where(tracker.counts > 0, 1 / tracker.counts, 0).sum().item()
+            self.noise = inertia / tracker.n_rows * spread
         self.centroids = self._momentum.ahead(self.means, inertia)
-        if self.problem.unit_rows:
-            self.centroids = centroids_on(metric, self.centroids, self.means)
+        self.centroids = self._on_metric(self.centroids, self.means)
         number = len(self.history) + 1
         counted = tracker.n_rows, followed.n_scored, followed.n_rescored
         record = PassRecord(
@@ -157,7 +160,7 @@ class Descent:
         self.tracker.follow(self.means)
         if self.problem.sample_weight is not None:
             self.tracker.recount()  # heavy rows that left may have taken the digits of light ones
-        return self.tracker.inertia(self.means).item()
+        return self.tracker.inertia(self.means)
 
     def labels(self) -> Tensor:
         """Return the labels ``(n,)`` of the last pass, by row."""
@@ -166,21 +169,43 @@ class Descent:
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of all rows about ``centroids (k, d)``, to all its digits."""
         inertia = self.tracker.inertia(centroids)
-        if bool(inertia > _CANCELLED * self.tracker.sq_norms):
-            return inertia.item()
+        if inertia > _CANCELLED[centroids.dtype] * float(self.tracker.sq_norms):
+            return inertia
         sq_distances = sq_distances_to(self.problem, centroids, self.labels())
         return ClusterStats.weighed(sq_distances, self.problem.sample_weight).item()
 
     def some_rows(self, n_rows: int) -> tuple[Problem, Tensor]:
-        """Return the first rows that came in, at most ``n_rows``, and their labels."""
+        """Return the first rows that came in, about ``n_rows`` at most, and their labels.
+
+        Where they stand as they lie they are few, and the first may be all of one kind: so all.
+        """
         n_rows = min(n_rows, self.tracker.n_rows)
-        if n_rows == len(self.problem.x):
+        if self._order is None or n_rows == len(self.problem.x):
             return self.problem, self.labels()
-        if self._order is None:
-            first = torch.arange(n_rows, device=self.problem.x.device)
-        else:
-            first = self._order[:n_rows]
-        return self.problem.take(first), self.tracker.labels[:n_rows]
+        return self.problem.take(self._order[:n_rows]), self.tracker.labels[:n_rows]
+
+    def _on_metric(self, centroids: Tensor, fallback: Tensor) -> Tensor:
+        if not self._unit_rows:
+            return centroids
+        return centroids_on(self.problem.metric, centroids, fallback)
+
+    def _reseeded(self, start: Tensor, n_empty: int, inertia: float) -> tuple[Tensor, int]:
+        """Return the means ``(k, d)`` with far rows in empty clusters, and how many got one."""
+        tracker, metric = self.tracker, self.problem.metric
+        stats = ClusterStats(tracker.counts, tracker.sums, tracker.counts.new_tensor(inertia))
+        state = CentroidState(start, torch.zeros_like(stats.counts))
+        farthest = farthest_rows(*self._measured(start), n_empty)
+        empty = stats.counts <= 0
+        after, n_reseeded = reseed_and_update(stats, state, _LLOYD, metric, empty, farthest)
+        return after.centroids, n_reseeded
+
+    def _shift(self, start: Tensor) -> float:
+        """Return how far the centroids moved from ``start (k, d)``, in squares summed over all."""
+        apart = (self.means - start).view(-1)
+        moved = torch.dot(apart, apart).item()
+        if moved < self._rounding:
+            return sq_movements(start, self.means, self.problem.origin).sum().item()
+        return moved
 
     def _measured(self, centroids: Tensor) -> tuple[Problem, Tensor, Assignment]:
         rows, labels = self.some_rows(self.tracker.n_rows)

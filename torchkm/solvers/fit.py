@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchkm import kernels
 from torchkm.functional.arrays import check_finite
 from torchkm.functional.checks import (
     as_generator,
@@ -22,10 +23,11 @@ from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.functional.stats import mean_and_variance
 from torchkm.kernels import CsrRows
+from torchkm.solvers.lloyd import lloyd
 from torchkm.solvers.loop import Fit, Stopping, run
 from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status, Watch
 from torchkm.solvers.progressive import Effort, progress
-from torchkm.solvers.rules import UpdateRule, as_rule
+from torchkm.solvers.rules import Lloyd, UpdateRule, as_rule
 
 
 @dataclass(frozen=True, repr=False)
@@ -243,6 +245,8 @@ def _by_rule(
 
     def one_run() -> Fit:
         centroids = seeds(problem, k, init, generator)
+        if isinstance(rule, Lloyd) and kernels.is_compact(problem.x):
+            return lloyd(problem, centroids, stopping)
         return run(problem, centroids, rule, batch_size, stopping, generator)
 
     return min((one_run() for _ in range(n_init)), key=lambda fit: fit.inertia)

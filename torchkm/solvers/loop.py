@@ -96,7 +96,7 @@ def run(
         one = _one_pass(problem, state, rule, batches, labels)
         record = PassRecord(len(history) + 1, *one.figures, n, n, 0)
         history.append(record)
-        status = _status(record, one.state.centroids, stopping)
+        status = status_of(record, one.state.centroids, stopping)
         if status is Status.LABELS_UNCHANGED and one.whole is not None:
             # The same labels a pass ago gave these very centroids.
             return assigned(problem, state.centroids, status, history, one.whole)
@@ -174,7 +174,8 @@ def _shift(start: Tensor, state: CentroidState, origin: Tensor) -> Tensor:
     return sq_movements(start, state.centroids, origin).sum(dtype=state.counts.dtype)
 
 
-def _status(record: PassRecord, centroids: Tensor, stopping: Stopping) -> Status | None:
+def status_of(record: PassRecord, centroids: Tensor, stopping: Stopping) -> Status | None:
+    """Return why to stop after a pass that led to ``centroids (k, d)``, or None."""
     stop = stopping.watch(record, centroids) if stopping.watch is not None else False
     if record.n_changed == 0 and record.n_reseeded == 0:
         return Status.LABELS_UNCHANGED

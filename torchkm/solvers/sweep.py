@@ -21,7 +21,6 @@ from torchkm.functional.checks import (
     check_k,
     check_number,
 )
-from torchkm.functional.plusplus import plusplus_rows
 from torchkm.functional.precision import check_precision
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import seeds
@@ -30,7 +29,7 @@ from torchkm.solvers.descent import Descent
 from torchkm.solvers.fit import KMeansResult, Settings, result_of, warn_of_empty
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import Watch
-from torchkm.solvers.progressive import Effort, descend, plan
+from torchkm.solvers.progressive import Effort, descend, first_rows, plan
 from torchkm.solvers.restarts import race
 
 # Rows that tell which clusters part well: of each cluster, and of all at least.
@@ -78,7 +77,7 @@ def sweep(
     Example:
         >>> import torch
         >>> x = torch.tensor([[0.0], [1.0], [9.0], [10.0]])
-        >>> {k: result.inertia for k, result in sweep(x, [1, 2, 4]).items()}
+        >>> {k: round(result.inertia, 6) for k, result in sweep(x, [1, 2, 4]).items()}
         {1: 82.0, 2: 1.0, 4: 0.0}
     """
     settings = Settings(
@@ -132,7 +131,7 @@ def _fits(
     problem: Problem, ks: list[int], precision: str, effort: Effort, generator: torch.Generator
 ) -> Iterator[Fit]:
     """Yield the fit of each of ``ks``, which rise."""
-    course = plan(problem, plusplus_rows(ks[-1]), True, generator)
+    course = plan(problem, first_rows(problem, ks[-1], precision), True, generator)
     first = course.part(0)
     seeded = seeds(first, ks[-1], "k-means++", generator)
     grown: list[Tensor] = []

@@ -1,0 +1,110 @@
+"""Narrow rows scored in every pass: labels and totals are those of a fresh look in float64."""
+
+import pytest
+import torch
+
+from torchkm.kernels import OrderedRows, Tracker, nearest, track
+from torchkm.kernels.compact import Compact
+
+
+def fresh(x, centroids, weight):
+    """Return labels, counts, sums and inertia of ``x (n, d)``."""
+    apart = torch.cdist(x.double(), centroids.double()).square()
+    best, labels = apart.min(1)
+    one_hot = torch.nn.functional.one_hot(labels, len(centroids)).double() * weight.unsqueeze(1)
+    return labels, one_hot.sum(0), one_hot.T @ x.double(), best @ weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (700, 3, 5), (9000, 6, 30), (5000, 9, 70)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_and_totals_are_those_of_a_fresh_look(n, d, k, weighted, dtype, generator):
+    x = 5 + torch.randn(n, d, generator=generator, dtype=dtype)
+    weight = torch.rand(n, generator=generator).round(decimals=1) if weighted else None
+    order = torch.randperm(n, generator=generator)
+    compact = Compact(OrderedRows(x, order, x.mean(0), False), weight, k)
+    before = None
+    for share in (3, 2, 1, 1, 1):
+        compact.admit((n + share - 1) // share)
+        rows = x[order[: compact.n_rows]]
+        centroids = x[:k] + 0.2 * torch.randn(k, d, generator=generator, dtype=dtype)
+        followed = compact.follow(centroids)
+        weights = torch.ones(n) if weight is None else weight
+        labels, counts, sums, inertia = fresh(rows, centroids, weights[order].double()[: len(rows)])
+        wrong = compact.labels != labels
+        assert wrong.sum() <= 2  # near ties
+        if not wrong.any():
+            torch.testing.assert_close(compact.counts, counts)
+            torch.testing.assert_close(compact.sums, sums, rtol=1e-6, atol=1e-6)
+        assert compact.inertia(centroids) == pytest.approx(float(inertia), rel=1e-5, abs=1e-5)
+        old = torch.full_like(labels, -1)
+        if before is not None:
+            old[: len(before)] = before
+        before = compact.labels
+        assert followed.n_changed == (old != before).sum()
+        assert followed.n_scored == compact.n_rows
+        assert (followed.largest_norm is None) == bool((old >= 0).all())
+    assert torch.equal(compact.by_row(compact.labels)[order], compact.labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float16])
+def test_any_dtype_and_unit_rows(dtype, generator):
+    x = (torch.rand(900, 20, generator=generator) * 250 + 1).to(dtype)
+    unit = torch.nn.functional.normalize(x.float())
+    compact = Compact(OrderedRows(x, None, unit.mean(0), True), None, 6)
+    compact.admit(900)
+    compact.follow(unit[:6])
+    labels, counts, sums, inertia = fresh(unit, unit[:6], torch.ones(900).double())
+    assert torch.equal(compact.labels, labels)
+    torch.testing.assert_close(compact.counts, counts)
+    torch.testing.assert_close(compact.sums, sums, rtol=1e-6, atol=1e-5)
+    assert compact.inertia(unit[:6]) == pytest.approx(float(inertia), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("repeats", [2, 20])
+def test_of_equal_centroids_the_first_takes_the_rows(repeats, generator):
+    x = torch.randn(3000, 4, generator=generator)
+    centroids = x[:4].repeat(repeats, 1)
+    compact = Compact(OrderedRows(x, None, x.mean(0), False), None, len(centroids))
+    compact.admit(3000)
+    for _ in range(2):
+        assert compact.follow(centroids.clone()).n_empty == len(centroids) - 4
+        assert torch.equal(compact.labels, nearest(x, centroids, False, x.mean(0))[0])
+        assert compact.counts.sum() == 3000
+
+
+@pytest.mark.parametrize("k", [5, 60])
+def test_nothing_is_left_of_a_cluster_whose_rows_have_gone(k, generator):
+    x = torch.randn(500, 3, generator=generator)
+    weight = torch.rand(500, generator=generator) * 10 ** torch.linspace(-6, 6, 500)
+    weight[::9] = 0
+    compact = Compact(OrderedRows(x, None, x.mean(0), False), weight, k)
+    compact.admit(500)
+    compact.follow(x[:k])
+    far = torch.full((k, 3), 1e3)
+    far[2] = 0
+    assert compact.follow(far).n_empty == k - 1
+    assert compact.counts.nonzero().flatten().tolist() == [2]
+    assert (compact.sums[compact.counts == 0] == 0).all()
+    compact.recount()
+    torch.testing.assert_close(compact.sums[2], weight.double() @ x.double(), rtol=1e-6, atol=1e-3)
+
+
+def test_losses_are_what_the_inertia_rises_by(generator):
+    x = torch.randn(800, 5, generator=generator)
+    weight = torch.rand(800, generator=generator)
+    compact = Compact(OrderedRows(x, None, x.mean(0), False), weight, 6)
+    compact.admit(800)
+    compact.follow(x[:6])
+    for n_rows in (300, 800):
+        apart = torch.cdist(x[:n_rows].double(), x[:6].double()).square()
+        for cluster, loss in enumerate(compact.losses(x[:6], n_rows).tolist()):
+            others = apart[:, [j for j in range(6) if j != cluster]].amin(1)
+            want = ((others - apart.amin(1)) @ weight[:n_rows].double()).item()
+            assert loss == pytest.approx(want, rel=1e-4)
+
+
+def test_few_numbers_are_compact_and_bfloat16_is_as_asked(generator):
+    rows = torch.randn(50, 3, generator=generator), None, None, torch.zeros(3), False
+    assert isinstance(track(*rows, 4, "auto"), Compact)
+    assert isinstance(track(*rows, 4, "bfloat16"), Tracker)

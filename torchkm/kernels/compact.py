@@ -1,0 +1,253 @@
+"""Narrow rows that are scored in every pass, in a handful of large operations.
+
+Where rows are short, to find out which of them to score costs more than to score them all. They
+are kept the way the products want them: as columns to be scored, and as float64 rows to be added
+up. Which cluster a row belongs to is a matrix of zeros and ones, and both the labels and the sums
+are products with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchkm.kernels.layout import sum_dtype
+from torchkm.kernels.precision import in_full_precision
+from torchkm.kernels.rows import OrderedRows, parts
+from torchkm.kernels.tracker import Followed
+
+# Scores held at once: they should stay in cache from one operation to the next.
+_SCORES = 2**18
+_FEWEST_ROWS, _MOST_ROWS = 2**10, 2**15
+
+# Sums of up to so many numbers come from a product, and of as many as make so many with the rows;
+# larger ones change by the rows that move.
+_FEW, _FEW_WITH_ROWS = 2**8, 2**20
+
+# A pass in which more than this share of the labels changed adds up all rows.
+_ANEW = 0.25
+
+
+class _Block(NamedTuple):
+    columns: Tensor  # (d + 1, b), the last row is ones
+    rows: Tensor  # (b, d + 2), see Compact
+    named: Tensor  # (2, b)
+    scores: Tensor  # (k, b), then 1 where a column's label is the row's
+    best: Tensor  # (b,)
+    exact: Tensor  # (k, b), room for these ones in float64
+
+
+class Compact:
+    """Rows that come in, in order, and are all scored in each pass: a ``Tracker`` of narrow rows.
+
+    Each row is kept as ``[w (x - origin), w, 1 where w > 0]`` for its weight w, so that one product
+    gives sums, counts and numbers of members. What is as small as the centroids is NumPy's to
+    compute, whose calls take half the time of torch's; so this is for a CPU.
+
+    Attributes:
+        counts: summed weight of each cluster, ``(k,)``.
+        sq_norms: weighted sum of squared distances of rows from the origin.
+    """
+
+    def __init__(self, rows: OrderedRows, sample_weight: Tensor | None, k: int) -> None:
+        n, d = rows.x.shape
+        device, dtype, exact = rows.x.device, rows.origin.dtype, sum_dtype(rows.x.device)
+        self.precision = str(dtype).removeprefix("torch.")
+        self._ordered, self._weight, self._d = rows, sample_weight, d
+        self._origin = rows.origin.to(exact)
+        self._blocks: list[_Block] = []
+        self._size = min(n, min(max(_SCORES // k, _FEWEST_ROWS), _MOST_ROWS))
+        self._by_product = k * (d + 2) <= max(_FEW, _FEW_WITH_ROWS // n)
+        self._scores = rows.origin.new_empty(k * self._size)
+        self._exact = self._scores.to(exact) if self._by_product else self._scores
+        self._rows = torch.empty(n, d + 2, dtype=exact, device=device)
+        self._aim = np.zeros((k, d + 2))  # [-c, |c|^2 / 2, 0]
+        self._centred, self._half_norms = self._aim[:, :d], self._aim[:, d]
+        self._against = rows.origin.new_empty(k, d + 1)  # the same, to score against
+        self._at: Tensor | None = None
+        # A product with the members gives each row's label, and how many equals it has.
+        numbers = torch.arange(k, dtype=dtype, device=device)
+        self._naming = torch.stack([numbers, torch.ones_like(numbers)])  # (2, k)
+        self._named = torch.empty(2, n, dtype=dtype, device=device)
+        self._last = torch.full((n,), -1, dtype=dtype, device=device)
+        self._n_rows = self._n_labelled = 0
+        self._totals = torch.zeros(k, d + 2, dtype=exact, device=device)
+        self._sums, self.counts = self._totals[:, :d], self._totals[:, d]
+        self._divisors, self._members_of = self._totals[:, d : d + 1], self._totals[:, d + 1]
+        self.sq_norms = 0.0
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the rows so far, by place."""
+        return self._now.to(torch.int64)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows have come in."""
+        return self._n_rows
+
+    @property
+    def sums(self) -> Tensor:
+        """Weighted sum of the rows of each cluster, ``(k, d)``."""
+        return torch.addcmul(self._sums, self._divisors, self._origin)
+
+    @property
+    def means(self) -> Tensor:
+        """Weighted mean of the rows of each cluster, ``(k, d)``; not a number where none are."""
+        return torch.addcdiv(self._origin, self._sums, self._divisors)
+
+    @property
+    def weight(self) -> float:
+        """Summed weight of the rows that have a label."""
+        return float(self.counts.sum())
+
+    @property
+    def variance(self) -> float:
+        """Mean variance of a feature over the rows that have a label."""
+        mean = self._sums.sum(0) / self.weight  # (d,), less the origin
+        return (self.sq_norms / self.weight - float(mean.square().sum())) / self._d
+
+    def admit(self, n_rows: int) -> None:
+        """Let rows in until there are ``n_rows``, when centroids are followed next."""
+        self._n_rows = n_rows
+
+    @in_full_precision
+    def follow(self, centroids: Tensor, proven: bool = True) -> Followed:
+        """Bring labels, counts and sums up to ``centroids (k, d)``; all labels are ``proven``."""
+        n_new = self._n_rows - self._n_labelled
+        largest = self._enter() if n_new else None
+        self._aim_at(centroids)
+        self._before.copy_(self._now)
+        if n_new:
+            self._before[-n_new:] = -1
+        self._score()
+        n_changed = self._add_up(self._before, self._now)
+        n_empty = self._members_of.tolist().count(0)
+        if n_empty:
+            self._totals.masked_fill_((self._members_of == 0).unsqueeze(1), 0)
+        return Followed(n_changed, self._n_rows, 0, n_empty, largest)
+
+    def recount(self) -> None:
+        """Add up all rows anew: what rounding left behind as rows came and went is gone."""
+        if not self._by_product:
+            self._count_all()
+
+    @in_full_precision
+    def losses(self, centroids: Tensor, n_rows: int) -> Tensor:
+        """Return by how much the inertia of the first ``n_rows`` would rise without a centroid.
+
+        For each of ``centroids (k, d)``, ``(k,)``. The rows of a centroid would go to the second
+        nearest.
+        """
+        self._aim_at(centroids)
+        out = torch.zeros_like(self.counts)
+        for block, scores in self._scored():
+            inside = slice(0, max(0, n_rows))
+            n_rows -= len(block.rows)
+            (best, second), (labels, _) = scores[:, inside].topk(2, dim=0, largest=False)
+            rises = (second - best).to(out.dtype) * (2 * block.rows[inside, self._d])
+            out.index_add_(0, labels, rises)
+        return out
+
+    def inertia(self, centroids: Tensor) -> float:
+        """Return the inertia of the labels about ``centroids (k, d)``."""
+        self._aim_at(centroids)
+        return self.sq_norms + 2 * float(np.vdot(self._totals.numpy(), self._aim))
+
+    def by_row(self, by_place: Tensor) -> Tensor:
+        """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""
+        if self._ordered.order is None:
+            return by_place
+        out = by_place.new_zeros(len(self._ordered))
+        out[self._ordered.order[: len(by_place)]] = by_place
+        return out
+
+    def _enter(self) -> Tensor:
+        """Take new rows in; return a bound ``()`` of how far they lie from the origin."""
+        d, new = self._d, slice(self._n_labelled, self._n_rows)
+        buffer = self._ordered.buffer(self._size)
+        for places in parts(new, self._size):
+            shifted = self._ordered.shifted(places, buffer)
+            self._rows[places, :d] = shifted
+            self._blocks.append(self._block(places, shifted))
+        rows = self._rows[new]
+        largest = torch.linalg.vector_norm(rows[:, :d])
+        squares = largest.square()
+        if self._weight is None:
+            rows[:, d:] = 1
+        else:
+            weight = self._weight[self._ordered.index(new)].to(rows.dtype)
+            squares = rows[:, :d].square().sum(1) @ weight
+            rows[:, :d] *= weight.unsqueeze(1)
+            rows[:, d], rows[:, d + 1] = weight, weight > 0
+        self.sq_norms += float(squares)
+        self._n_labelled = self._n_rows
+        self._now = self._named[0, : self._n_rows]
+        self._before = self._last[: self._n_rows]
+        return largest.to(self._ordered.origin.dtype)
+
+    def _block(self, places: slice, shifted: Tensor) -> _Block:
+        b, k = len(shifted), len(self._aim)
+        columns = shifted.new_ones(self._d + 1, b)
+        columns[: self._d] = shifted.T
+        scores, exact = (room[: k * b].view(k, b) for room in (self._scores, self._exact))
+        rows, named, best = self._rows[places], self._named[:, places], scores.new_empty(b)
+        return _Block(columns, rows, named, scores, best, exact)
+
+    def _aim_at(self, centroids: Tensor) -> None:
+        if centroids is self._at:
+            return
+        self._at = centroids
+        np.subtract(self._origin.numpy(), centroids.numpy(), out=self._centred)
+        np.einsum("ij,ij->i", self._centred, self._centred, out=self._half_norms)
+        self._half_norms *= 0.5
+        self._against.numpy()[:] = self._aim[:, :-1]
+
+    def _scored(self) -> Iterator[tuple[_Block, Tensor]]:
+        """Yield each block and its scores ``(k, b)``: half squared distances but for row norms."""
+        for block in self._blocks:
+            yield block, torch.mm(self._against, block.columns, out=block.scores)
+
+    def _score(self) -> None:
+        """Label all rows, and add them up where that is a product."""
+        if self._by_product:
+            self._totals.zero_()
+        for block, scores in self._scored():
+            torch.amin(scores, 0, out=block.best)
+            members = torch.eq(scores, block.best, out=scores)
+            torch.mm(self._naming, members, out=block.named)
+            if block.named[1].sum().item() != len(block.rows):
+                _first_of_equals(members, block.named)
+            if self._by_product:
+                exact = block.exact.copy_(members)
+                torch.addmm(self._totals, exact, block.rows, out=self._totals)
+
+    def _add_up(self, before: Tensor, now: Tensor) -> int:
+        """Bring the totals up to labels ``now (n,)``; return how many differ from ``before``."""
+        changed = before != now
+        if self._by_product:
+            return int(changed.count_nonzero())
+        index = changed.nonzero().squeeze(1)
+        if len(index) > _ANEW * len(now):
+            self._count_all()
+            return len(index)
+        rows = self._rows.index_select(0, index)
+        self._totals.index_add_(0, before[index].to(torch.int64), rows, alpha=-1)
+        self._totals.index_add_(0, now[index].to(torch.int64), rows)
+        return len(index)
+
+    def _count_all(self) -> None:
+        self._totals.zero_().index_add_(0, self.labels, self._rows[: self._n_labelled])
+
+
+def _first_of_equals(members: Tensor, named: Tensor) -> None:
+    """Leave rows that are equally near to several centroids to the first of them."""
+    tied = (named[1] != 1).nonzero().squeeze(1)  # (t,)
+    some = members[:, tied]  # (k, t)
+    first = some.argmax(0, keepdim=True)
+    members[:, tied] = some.zero_().scatter_(0, first, 1)
+    named[0, tied] = first[0].to(named.dtype)

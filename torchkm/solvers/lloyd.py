@@ -1,0 +1,23 @@
+"""Lloyd's passes over rows that are few or narrow: the loop of ``loop.py`` in fewer steps."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from torchkm.functional.problem import Problem
+from torchkm.solvers.descent import Descent
+from torchkm.solvers.loop import Fit, Stopping, assigned, status_of
+from torchkm.solvers.outcome import Status
+
+
+def lloyd(problem: Problem, centroids: Tensor, stopping: Stopping) -> Fit:
+    """Pass over all rows until the labels repeat, the centroids rest, or a limit is reached."""
+    descent = Descent(problem, None, centroids, "auto", None, most_momentum=0)
+    descent.admit(len(problem.x))
+    while True:
+        start = descent.centroids
+        record = descent.step()
+        status = status_of(record, descent.means, stopping)
+        if status is not None:
+            end = start if status is Status.LABELS_UNCHANGED else descent.means
+            return assigned(problem, end, status, descent.history)
