@@ -7,6 +7,7 @@ and pictures come from ``metrics`` and ``plotting``.
 
 from torchkm.cluster.bisecting import BisectingKMeans
 from torchkm.cluster.callbacks import PassBar
+from torchkm.cluster.functions import k_means, kmeans_plusplus
 from torchkm.cluster.kmeans import KMeans
 from torchkm.cluster.minibatch import MiniBatchKMeans
 from torchkm.cluster.parameters import InvalidParameterError
@@ -19,4 +20,6 @@ __all__ = [
     "KSelection",
     "MiniBatchKMeans",
     "PassBar",
+    "k_means",
+    "kmeans_plusplus",
 ]

@@ -43,9 +43,17 @@ def kmeans_plusplus(problem: Problem, k: int, generator: torch.Generator) -> Ten
     replacement in proportion to their weight, and a row that stands for others carries their
     weight.
     """
+    return rows_as_centroids(problem, plusplus_index(problem, k, generator))
+
+
+def plusplus_index(
+    problem: Problem, k: int, generator: torch.Generator, trials: int | None = None
+) -> Tensor:
+    """Return which rows ``(k,)`` ``kmeans_plusplus`` chooses, each the best of ``trials``."""
     index, weight = _subsample(problem, plusplus_rows(k), generator)
-    chosen = _greedy(sketch(problem.take(index).measured, generator), k, weight, generator)
-    return rows_as_centroids(problem, chosen if index is None else index[chosen])
+    rows = sketch(problem.take(index).measured, generator)
+    chosen = _greedy(rows, k, weight, generator, trials)
+    return chosen if index is None else index[chosen]
 
 
 def kmeans_parallel(problem: Problem, k: int, generator: torch.Generator) -> Tensor:
@@ -76,9 +84,11 @@ def kmeans_parallel(problem: Problem, k: int, generator: torch.Generator) -> Ten
     return candidates[_greedy(sketch(candidates, generator), k, weight, generator)]
 
 
-def _greedy(rows: Tensor, k: int, weight: Tensor, generator: torch.Generator) -> Tensor:
+def _greedy(
+    rows: Tensor, k: int, weight: Tensor, generator: torch.Generator, trials: int | None = None
+) -> Tensor:
     """Choose ``k`` of the centred ``rows (m, d)`` by greedy D2 sampling; returns ``(k,)``."""
-    space, trials = _Space(rows), 2 + int(math.log(k))
+    space, trials = _Space(rows), trials or 2 + int(math.log(k))
     chosen, potential = _one_by_one(space, min(k, _ONE_BY_ONE), trials, weight, generator)
     if len(chosen) == k:
         return chosen
