@@ -28,8 +28,8 @@ _FEWEST_ROWS, _MOST_ROWS = 2**10, 2**15
 # larger ones change by the rows that move.
 _FEW, _FEW_WITH_ROWS = 2**8, 2**20
 
-# From so many centroids on, scores of a row lie side by side: then each operation gives a thread the
-# same rows, and they stay in its cache. With fewer the least of them takes too long to find so.
+# From so many centroids on, scores of a row lie side by side: then each operation gives a thread
+# the same rows, and they stay in its cache. With fewer the least takes too long to find so.
 _MANY = 32
 
 # A pass in which more than this share of the labels changed adds up all rows.
