@@ -28,6 +28,10 @@ _FEWEST_ROWS, _MOST_ROWS = 2**10, 2**15
 # larger ones change by the rows that move.
 _FEW, _FEW_WITH_ROWS = 2**8, 2**20
 
+# From so many centroids on, scores of a row lie side by side: then each operation gives a thread
+# the same rows, and they stay in its cache. With fewer the least takes too long to find so.
+_MANY = 32
+
 # A pass in which more than this share of the labels changed adds up all rows.
 _ANEW = 0.25
 
@@ -194,9 +198,14 @@ class Compact:
         b, k = len(shifted), len(self._aim)
         columns = shifted.new_ones(self._d + 1, b)
         columns[: self._d] = shifted.T
-        scores, exact = (room[: k * b].view(k, b) for room in (self._scores, self._exact))
+        scores, exact = (self._shaped(room[: k * b], b) for room in (self._scores, self._exact))
         rows, named, best = self._rows[places], self._named[:, places], scores.new_empty(b)
         return _Block(columns, rows, named, scores, best, exact)
+
+    def _shaped(self, room: Tensor, b: int) -> Tensor:
+        """Return ``room`` as ``(k, b)``; where k is large, with those of each row side by side."""
+        k = len(self._aim)
+        return room.view(k, b) if k < _MANY else room.view(b, k).T
 
     def _aim_at(self, centroids: Tensor) -> None:
         if centroids is self._at:
