@@ -11,8 +11,16 @@ _WEIGHTS = {
     "check_sample_weight_equivalence_on_dense_data": "draws differ from those of repeated rows",
     "check_sample_weight_equivalence_on_sparse_data": "draws differ from those of repeated rows",
 }
-# One of the check's rows becomes all zero as it is cast to whole numbers.
-_DIRECTIONS = {"check_estimators_dtypes": "a row of zeros has no direction"}
+# These checks have rows of zeros: cast to whole numbers, or sparse.
+_DIRECTIONS = dict.fromkeys(
+    [
+        "check_estimators_dtypes",
+        "check_estimator_sparse_tag",
+        "check_estimator_sparse_array",
+        "check_estimator_sparse_matrix",
+    ],
+    "a row of zeros has no direction",
+)
 
 
 def excused(estimator):

@@ -65,7 +65,7 @@ def k_means(
     --------
     >>> from torchkm.cluster import k_means
     >>> centroid, label, inertia = k_means([[0.0], [1.0], [9.0]], 2, random_state=0)
-    >>> inertia
+    >>> round(inertia, 6)
     0.5
     """
     fitted = KMeans(

@@ -42,7 +42,7 @@ class Learnt(NamedTuple):
 
     Attributes:
         inertia: of the batch, about the centroids before it.
-        shift: squared movement of the centroids, summed.
+        shift: squared movement of the centroids, summed; NaN where it was not ``measured``.
         n_reassigned: centroids that were moved to a row.
     """
 
@@ -59,12 +59,14 @@ class Learner:
         state: centroids and their counts.
         reassignment_ratio: clusters with a smaller share of the largest count are reassigned.
         n_since: rows since that was looked at.
+        measured: whether anybody wants to know how far the centroids move.
         rough: whether labels may be those that bfloat16 guesses.
     """
 
     state: CentroidState
     reassignment_ratio: float
     n_since: int = 0
+    measured: bool = True
     rough: bool = False
 
     def step(self, rows: Problem, draws: Draws) -> Learnt:
@@ -75,9 +77,10 @@ class Learner:
         n_reassigned = 0
         if due and self.reassignment_ratio > 0:
             self.state, n_reassigned = _reassigned(rows, self.state, self.reassignment_ratio, draws)
-        shift = sq_movements(start, self.state.centroids, rows.origin).sum(dtype=torch.float64)
-        inertia, moved = torch.stack([stats.inertia.to(shift), shift]).tolist()
-        return Learnt(max(inertia, 0.0), moved, n_reassigned)
+        moved = math.nan
+        if self.measured:
+            moved = sq_movements(start, self.state.centroids, rows.origin).sum().item()
+        return Learnt(max(stats.inertia.item(), 0.0), moved, n_reassigned)
 
     def _due(self, n_rows: int) -> bool:
         """Say whether rare clusters are to be looked at: in time, or as one has no row yet."""
@@ -123,6 +126,7 @@ class Sampled(NamedTuple):
 def learn(problem: Problem, learner: Learner, draws: Draws, patience: Patience) -> Sampled:
     """Make steps on drawn batches until ``patience`` ends."""
     average = _Average(len(problem.x))
+    learner.measured = patience.shift > 0 or patience.watch is not None
     plain = replace(problem, sample_weight=None)  # what is drawn by weight counts once
     for number in range(1, patience.max_steps + 1):
         rows = plain.take(draws.batch())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torchkm.functional import ClusterStats
-from torchkm.functional.geometry import centroids_on
+from torchkm.functional.geometry import centroids_on, uses_unit_rows
 from torchkm.functional.reseeding import FarthestRows, reseed
 from torchkm.solvers.rules import UpdateRule
 
@@ -76,9 +76,11 @@ def update(
     counts = past * rule.kept(stats.counts.sum()) + stats.counts  # (k,)
     rate = torch.where(stats.counts > 0, rule.rate(stats.counts, counts), 0).unsqueeze(1)  # (k, 1)
     moved = torch.lerp(centroids.to(stats.sums.dtype), stats.means, rate)  # (k, d)
-    moved = centroids_on(metric, moved, centroids.to(moved.dtype)).to(centroids.dtype)
-    # A centroid without rows is to stay as it was to the bit.
-    moved = torch.where(stats.counts.unsqueeze(1) > 0, moved, centroids)
+    if uses_unit_rows(metric):
+        moved = centroids_on(metric, moved, centroids.to(moved.dtype))
+        # A centroid without rows is to stay as it was to the bit, as it does at a rate of 0.
+        moved = torch.where(stats.counts.unsqueeze(1) > 0, moved, centroids)
+    moved = moved.to(centroids.dtype)
     return Step(CentroidState(moved, counts), rule.is_empty(counts) & (stats.counts <= 0))
 
 
