@@ -33,7 +33,8 @@ _SIDES = {"torchkm": "torchkm.cluster", "scikit-learn": "sklearn.cluster"}
 _WARM_ROWS, _PREDICTED = 3000, 10_000
 
 # The small problems: all of these together, as far as they stay below so many operations a pass.
-_SIZES, _WIDTHS, _KS = (2000, 20_000, 100_000), (8, 32, 128), (8, 64, 256)
+_SIZES, _WIDTHS, _KS = (2000, 20_000, 100_000), (8, 64), (8, 64)
+_KINDS = (("uniform", "float64"), ("blobs", "float32"))
 _MOST_WORK, _ROWS_PER_CLUSTER = 1e9, 15
 
 
@@ -136,9 +137,8 @@ def of_small() -> Iterable[Case]:
                 if n * d * k > _MOST_WORK or k * _ROWS_PER_CLUSTER > n:
                     continue
                 repeats = int(np.clip(2e7 / (n * d * k) ** 0.5 / 1e2, 2, 20))
-                for rows in ("blobs", "uniform"):
-                    for dtype in ("float32", "float64"):
-                        yield Case("small", "KMeans", "fit", f"{rows}-{n}x{d}", dtype, k, repeats)
+                for rows, dtype in _KINDS:
+                    yield Case("small", "KMeans", "fit", f"{rows}-{n}x{d}", dtype, k, repeats)
 
 
 GROUPS = {

@@ -8,6 +8,7 @@ import torch
 import torchkm
 from torchkm.cluster.kinds import Data, Kind
 from torchkm.cluster.scoring import Column, first_best, silhouettes, table
+from torchkm.functional.csr import as_csr
 
 KIND = Kind("NumPy array", torch.device("cpu"), lambda tensor: tensor.numpy())
 
@@ -20,7 +21,7 @@ def test_sparse_rows_score_as_dense_ones(blobs, generator, sample_size):
         silhouettes(Data(rows, None, KIND), results, "euclidean", sample_size, seeded)
         for rows, seeded in (
             (x, torch.Generator().manual_seed(0)),
-            (scipy.sparse.csr_array(x.numpy()), torch.Generator().manual_seed(0)),
+            (as_csr(scipy.sparse.csr_array(x.numpy())), torch.Generator().manual_seed(0)),
         )
     ]
     np.testing.assert_allclose(*each, rtol=1e-10)

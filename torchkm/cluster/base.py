@@ -22,6 +22,7 @@ from torchkm.cluster import parameters
 from torchkm.cluster.callbacks import CallbackSupportMixin
 from torchkm.cluster.kinds import Data, read, tensor_of
 from torchkm.functional import ClusterStats
+from torchkm.functional.assignment import labels_of
 
 
 class CentroidEstimator(
@@ -103,8 +104,7 @@ class CentroidEstimator(
         labels : array of shape (n_samples,), of the kind of ``X``
         """
         data = self._known(X)
-        found = functional.assign(data.rows, self._centroids(data), metric=self.metric)
-        return data.kind.labels(found.labels)
+        return data.kind.labels(labels_of(data.rows, self._centroids(data), self.metric))
 
     def transform(self, X: Any) -> Any:
         """Return the distance of each row to each centroid (not squared).

@@ -138,6 +138,7 @@ def read_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> tuple[Rows, K
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
             order="C",
+            ensure_all_finite=False,  # the core sees it as it measures them
         )
         kind = Kind(name, torch.device("cpu"), lambda tensor: tensor.cpu().numpy())
         return (as_tensor(rows, "X") if isinstance(rows, np.ndarray) else as_csr(rows, "X")), kind

@@ -102,6 +102,23 @@ def nearest(problem: Problem, centroids: Tensor) -> Assignment:
     return Assignment(*kernels.nearest(problem.x, centroids, problem.unit_rows, problem.origin))
 
 
+def labels_of(x: Any, centroids: Any, metric: str) -> Tensor:
+    """Return the labels ``(n,)`` that ``assign`` gives rows ``x``, without distances.
+
+    Where bfloat16 proves a label, nothing else is computed.
+
+    Raises:
+        TypeError: as ``assign``.
+        ValueError: as ``assign``.
+    """
+    problem = as_problem(x, None, metric)
+    centroids = as_centroids_for(problem, centroids)
+    labels, measured = kernels.labels(problem.x, centroids, problem.unit_rows, problem.origin)
+    if measured is not None:
+        check_norms(problem, measured)
+    return labels
+
+
 def as_centroids_for(problem: Problem, centroids: Any) -> Tensor:
     """Return ``centroids (k, d)`` checked against the rows they are to serve.
 

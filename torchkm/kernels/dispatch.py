@@ -70,6 +70,23 @@ def nearest_and_sums(
 
 
 @in_full_precision
+def labels(
+    x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return ``labels (n,)`` and squared distances ``(m,)`` of the rows that had to be measured.
+
+    None of them where the labels of all were proven without.
+    """
+    if unit_rows or isinstance(x, CsrRows) or not rough.pays(x, len(centroids)):
+        return nearest(x, centroids, unit_rows, origin)
+    found, doubtful = rough.labels(x, centroids, origin)
+    if not len(doubtful):
+        return found, None
+    again, sq_distances = nearest(x.index_select(0, doubtful), centroids, False, origin)
+    return found.index_copy_(0, doubtful, again), sq_distances
+
+
+@in_full_precision
 def rough_sums(
     x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
