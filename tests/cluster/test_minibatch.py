@@ -134,6 +134,9 @@ def test_several_starts_are_judged_by_rows(digits):
 def test_it_warns_where_scikit_learn_warns(digits):
     with pytest.warns(RuntimeWarning, match="init_size=3 should be larger than n_clusters=8"):
         MiniBatchKMeans(8, init_size=3, random_state=0).fit(digits)
+    with pytest.warns(RuntimeWarning) as seen:
+        MiniBatchKMeans(8, init_size=3, random_state=0).fit(digits)
+    assert len(seen) == 1
 
 
 def test_verbose_prints_each_batch(digits):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, ClassVar
 
 import sklearn.cluster
@@ -17,7 +16,7 @@ from torchkm.cluster.callbacks import Watcher, with_callbacks
 from torchkm.cluster.draws import Draws
 from torchkm.cluster.exchange import Exchange
 from torchkm.cluster.kinds import Data, read
-from torchkm.cluster.starts import generator_from, start_of
+from torchkm.cluster.starts import generator_from, rows_to_begin, start_of
 from torchkm.functional.arrays import check_finite
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import seeds
@@ -26,8 +25,8 @@ from torchkm.kernels import sum_dtype
 from torchkm.solvers.sampled import Learner, Patience, learn
 from torchkm.solvers.update import CentroidState
 
-# Starts where chance decides and ``n_init="auto"``, and rows that judge them, as in scikit-learn.
-_RANDOM_STARTS, _INIT_BATCHES = 3, 3
+# Starts where chance decides and ``n_init="auto"``, as in scikit-learn.
+_RANDOM_STARTS = 3
 
 
 class MiniBatchKMeans(Exchange, CentroidEstimator):
@@ -185,8 +184,9 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             problem = _problem(data, self.metric)
             n, batch_size = len(problem.x), min(self.batch_size, len(problem.x))
             draws = Draws(random_state, problem, batch_size)
-            judges = problem.take(draws.with_replacement(self._rows_to_begin(n)))
-            learner = self._begin(data, problem, draws, judges)
+            size = rows_to_begin(self, n)
+            judges = problem.take(draws.with_replacement(size))
+            learner = self._begin(data, problem, draws, size, judges)
             watcher = Watcher(self, X, data.kind)
             variance = mean_and_variance(problem)[1] if self.tol else 0.0
             steps = self.max_iter * n // batch_size
@@ -222,7 +222,11 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             if not hasattr(self, "_random_state"):
                 self._random_state = check_random_state(self.random_state)
             draws = Draws(self._random_state, problem, len(problem.x))
-            learner = self._go_on(data) if begun else self._begin(data, problem, draws, problem)
+            if begun:
+                learner = self._go_on(data)
+            else:
+                size = rows_to_begin(self, len(problem.x))
+                learner = self._begin(data, problem, draws, size, problem)
             learner.rough = False  # a stream may have few batches
             learner.step(problem, draws)
             self._learn(data, problem, learner, math.nan)
@@ -233,9 +237,11 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
         parameters.check_parameters(self, self._checks)
         return read(self, X, sample_weight, reset=reset)
 
-    def _begin(self, data: Data, problem: Problem, draws: Draws, judges: Problem) -> Learner:
-        """Return the best of some starts, as ``judges`` see them."""
-        n, size = len(problem.x), self._rows_to_begin(len(problem.x))
+    def _begin(
+        self, data: Data, problem: Problem, draws: Draws, size: int, judges: Problem
+    ) -> Learner:
+        """Return the best of some starts among ``size`` rows, as ``judges`` see them."""
+        n = len(problem.x)
         start = start_of(self, data, draws.random_state, _RANDOM_STARTS)
         tried = []
         for _ in range(start.n_init):
@@ -271,26 +277,6 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             self.inertia_ = mean_inertia * total
         self.cluster_centers_ = data.kind.give(centroids)
         self._counts, self._n_since = learner.state.counts, learner.n_since
-
-    def _rows_to_begin(self, n: int) -> int:
-        """Return how many rows the start is sought among.
-
-        Warns:
-            RuntimeWarning: an ``init_size`` below ``n_clusters``.
-        """
-        size, k = self.init_size, self.n_clusters
-        if size is None:
-            size = _INIT_BATCHES * min(self.batch_size, n)
-            return min(size if size >= k else 3 * k, n)
-        if size < k:
-            warnings.warn(
-                f"init_size={size} should be larger than n_clusters={k}. Setting it to "
-                "min(3*n_clusters, n_samples)",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            size = 3 * k
-        return min(size, n)
 
 
 def _problem(data: Data, metric: str) -> Problem:

@@ -14,6 +14,9 @@ from torchkm.functional.seeding import Init
 
 _LARGEST_SEED = 2**31 - 1
 
+# Batches of rows that a start is sought among where ``init_size`` does not say.
+_INIT_BATCHES = 3
+
 
 class Start(NamedTuple):
     """How a fit begins.
@@ -67,6 +70,27 @@ def start_of(
             stacklevel=4,
         )
     return Start(_centroids(init, data, shape), 1, True)
+
+
+def rows_to_begin(estimator: Any, n: int) -> int:
+    """Return how many of ``n`` rows a start is sought among, as ``init_size`` says.
+
+    Warns:
+        RuntimeWarning: an ``init_size`` below ``n_clusters``.
+    """
+    size, k = estimator.init_size, estimator.n_clusters
+    if size is None:
+        size = _INIT_BATCHES * min(estimator.batch_size, n)
+        return min(size if size >= k else 3 * k, n)
+    if size < k:
+        warnings.warn(
+            f"init_size={size} should be larger than n_clusters={k}. Setting it to "
+            "min(3*n_clusters, n_samples)",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        size = 3 * k
+    return min(size, n)
 
 
 def generator_from(random_state: np.random.RandomState) -> torch.Generator:
