@@ -65,4 +65,4 @@ def test_guessed_sums_are_nearly_those_of_the_nearest(unit_rows, generator):
     truth, sq_distances = nearest_in_float64(x, centroids)
     assert (counts - torch.bincount(truth, minlength=120)).abs().sum() < 0.02 * len(x)
     assert inertia.item() == pytest.approx(sq_distances.sum().item(), rel=1e-3)
-    torch.testing.assert_close(sums.sum(0), x.double().sum(0), rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(sums.sum(0), x.sum(0), rtol=1e-4, atol=1e-2)

@@ -22,6 +22,7 @@ class Draws:
         self.random_state = random_state
         self._n, self._size = len(problem.x), batch_size
         weight = problem.sample_weight
+        self._alike = weight is None
         if weight is None:
             weight = problem.origin.new_ones(self._n)
         share = (weight / weight.sum()).double().cpu().numpy()
@@ -32,7 +33,13 @@ class Draws:
     def batch(self) -> Tensor:
         """Return rows ``(b,)`` of the next batch, drawn by weight, with replacement."""
         draws = self.random_state.random_sample(self._size)
-        return torch.from_numpy(self._upto.searchsorted(draws, side="right"))
+        if not self._alike:
+            return torch.from_numpy(self._upto.searchsorted(draws, side="right"))
+        # The same, as rounding puts a row's share off by next to nothing.
+        index = np.minimum((draws * self._n).astype(np.int64), self._n - 1)
+        index += self._upto[index] <= draws
+        index -= (index > 0) & (self._upto[index - 1] > draws)
+        return torch.from_numpy(index)
 
     def some(self, n: int, size: int) -> Tensor:
         """Return ``size`` different numbers below ``n``."""

@@ -62,7 +62,7 @@ class ClusterStats:
     def means(self) -> Tensor:
         """Weighted mean of each cluster, ``(k, d)``; zero where a cluster is empty."""
         counts = torch.where(self.counts > 0, self.counts, 1).unsqueeze(1)  # (k, 1)
-        return self.sums / counts
+        return self.sums / counts.to(self.sums.dtype)
 
     @staticmethod
     def weighed(sq_distances: Tensor, sample_weight: Tensor | None) -> Tensor:

@@ -37,7 +37,7 @@ def guesses(x: Tensor, k: int) -> bool:
 def sums(
     x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by guessed labels."""
+    """Return ``counts (k,)``, ``sums (k, d)`` in float32 and ``inertia ()`` by guessed labels."""
     k, d = centroids.shape
     centred = centroids - origin  # (k, d)
     half_norms = centred.square().sum(1) / 2
@@ -55,7 +55,7 @@ def sums(
         sq_norms += sq_norm.sum()
     across = torch.dot(total.view(-1), centred.view(-1))
     inertia = sq_norms - 2 * across + 2 * counts @ half_norms.double()
-    return counts, total.double().addcmul_(counts.unsqueeze(1), origin.double()), inertia
+    return counts, total.addcmul_(counts.float().unsqueeze(1), origin), inertia
 
 
 def labels(x: Tensor, centroids: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,8 @@ def update(
     centroids, past = state
     counts = past * rule.kept(stats.counts.sum()) + stats.counts  # (k,)
     rate = torch.where(stats.counts > 0, rule.rate(stats.counts, counts), 0).unsqueeze(1)  # (k, 1)
-    moved = torch.lerp(centroids.to(stats.sums.dtype), stats.means, rate)  # (k, d)
+    dtype = stats.sums.dtype
+    moved = torch.lerp(centroids.to(dtype), stats.means, rate.to(dtype))  # (k, d)
     if uses_unit_rows(metric):
         moved = centroids_on(metric, moved, centroids.to(moved.dtype))
         # A centroid without rows is to stay as it was to the bit, as it does at a rate of 0.
