@@ -14,10 +14,10 @@ def run(name, picture):
 
 
 def test_a_picture_in_64_colours(tmp_path):
-    said = run("colours.py", tmp_path / "colours.png")
+    said = run("colours.py", tmp_path / "colours.jpg")
     fitted, drawn = map(float, re.findall(r"([\d.]+) off", said))
     assert fitted < 0.7 * drawn
-    assert (tmp_path / "colours.png").stat().st_size > 10_000
+    assert (tmp_path / "colours.jpg").stat().st_size > 10_000
 
 
 def test_digits_as_bags_of_words(tmp_path):

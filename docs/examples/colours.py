@@ -2,7 +2,7 @@
 
     python docs/examples/colours.py
 
-draws docs/gallery/colours.png and prints how far the colours are off. All 273,280 pixels are
+draws docs/gallery/colours.jpg and prints how far the colours are off. All 273,280 pixels are
 fitted, where the original takes a sample of 1,000.
 """
 
@@ -21,7 +21,7 @@ from sklearn.utils import shuffle
 from torchkm.cluster import KMeans
 
 N_COLOURS = 64
-PICTURE = Path(__file__).parents[1] / "gallery" / "colours.png"
+PICTURE = Path(__file__).parents[1] / "gallery" / "colours.jpg"
 
 
 def main(path: Path = PICTURE) -> None:

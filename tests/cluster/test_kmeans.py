@@ -91,6 +91,7 @@ def test_the_same_seed_gives_the_same_fit_and_a_state_goes_on(digits):
 
 
 def test_numpys_and_torchs_own_randomness_are_left_alone(digits):
+    # The legacy global state is the very thing that must not move.
     numbers, before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     KMeans(3, random_state=0).fit(digits)
     np.testing.assert_array_equal(np.random.get_state()[1], numbers)  # noqa: NPY002

@@ -14,7 +14,7 @@ __all__ = ["CallbackSupportMixin", "PassBar", "Watcher", "with_callbacks"]
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn before 1.9 has no callbacks
+except ImportError:  # scikit-learn before 1.9 has no callbacks: these take their names
     F = TypeVar("F", bound=Callable[..., Any])
 
     class CallbackSupportMixin:  # type: ignore[no-redef]

@@ -60,6 +60,7 @@ def load(cls: Callable[..., Any], path: str | PathLike[str]) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
+            # An open file has keys() and is no mapping to go over.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} must be a safetensors file: {error}") from error
