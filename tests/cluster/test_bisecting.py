@@ -66,6 +66,13 @@ def test_more_clusters_than_distinct_rows():
     assert BisectingKMeans(3, random_state=0).fit(X[::4]).inertia_ == 0
 
 
+def test_a_row_alone_is_not_parted():
+    X = np.array([[0.0], [5.0], [5.0], [5.0]])  # once parted, no cluster is better than another
+    for seed in range(6):
+        with pytest.warns(ConvergenceWarning):
+            assert BisectingKMeans(3, random_state=seed).fit(X).inertia_ == 0
+
+
 def test_an_array_for_init_is_refused(digits):
     with pytest.raises(InvalidParameterError, match="init must be one of"):
         BisectingKMeans(2, init=digits[:2]).fit(digits)

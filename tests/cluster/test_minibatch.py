@@ -85,6 +85,14 @@ def test_partial_fit_learns_as_scikit_learn_does(digits, weighted):
     assert ours.n_steps_ == theirs.n_steps_ == 9
 
 
+def test_too_small_an_init_size_becomes_what_scikit_learn_makes_it(digits):
+    with pytest.warns(RuntimeWarning, match="init_size=3"):
+        ours, theirs = both(
+            digits, n_clusters=8, init=first_rows(digits, 8), init_size=3, batch_size=100
+        )
+    np.testing.assert_array_equal(ours.labels_, theirs.labels_)
+
+
 def test_partial_fit_goes_on_from_a_fit(digits):
     ours, theirs = both(digits, n_clusters=5, init=first_rows(digits, 5), batch_size=300)
     for fitted in (ours, theirs):
