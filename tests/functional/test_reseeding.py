@@ -12,7 +12,9 @@ def reseeded(x, centroids, weight=None, metric="euclidean"):
     found, stats = assign_and_accumulate(x, centroids, weight, metric=metric)
     empty = stats.counts == 0
     problem = as_problem(x, weight, metric)
-    far = farthest_rows(problem, as_centroids_for(problem, centroids), found, int(empty.sum()))
+    far = farthest_rows(
+        problem, as_centroids_for(problem.x, centroids, problem.metric), found, int(empty.sum())
+    )
     after, into = reseed(stats, empty, far)
     return stats, after, into.tolist()
 

@@ -10,8 +10,8 @@ from torch.utils._pytree import _register_namedtuple
 
 from torchkm import kernels
 from torchkm.functional.arrays import as_centroids, check_finite
-from torchkm.functional.geometry import check_directions, unit
-from torchkm.functional.problem import Problem, as_problem
+from torchkm.functional.geometry import check_directions, unit, uses_unit_rows
+from torchkm.functional.problem import Problem, as_problem, as_rows_under
 
 # Below this share of a row's norm, a distance taken as a difference of large numbers has lost
 # digits: it is taken again as a sum of squared differences.
@@ -65,7 +65,7 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
         Assignment(labels=tensor([0, 0, 1]), sq_distances=tensor([0., 1., 1.]))
     """
     problem = as_problem(x, None, metric)
-    centroids = as_centroids_for(problem, centroids)
+    centroids = as_centroids_for(problem.x, centroids, metric)
     found = nearest(problem, centroids)
     check_measured(problem, found)
     return exactly(problem, centroids, found)
@@ -93,7 +93,7 @@ def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
     """
     problem = as_problem(x, None, metric)
     check_finite(problem.x)
-    centroids = as_centroids_for(problem, centroids)
+    centroids = as_centroids_for(problem.x, centroids, metric)
     return kernels.distances(problem.x, centroids, problem.unit_rows).sqrt_()
 
 
@@ -105,30 +105,30 @@ def nearest(problem: Problem, centroids: Tensor) -> Assignment:
 def labels_of(x: Any, centroids: Any, metric: str) -> Tensor:
     """Return the labels ``(n,)`` that ``assign`` gives rows ``x``, without distances.
 
-    Where bfloat16 proves a label, nothing else is computed.
+    Of rows whose label a product proves nothing else is computed.
 
     Raises:
         TypeError: as ``assign``.
         ValueError: as ``assign``.
     """
-    problem = as_problem(x, None, metric)
-    centroids = as_centroids_for(problem, centroids)
-    labels, measured = kernels.labels(problem.x, centroids, problem.unit_rows, problem.origin)
+    rows = as_rows_under(x, metric)
+    centroids = as_centroids_for(rows, centroids, metric)
+    labels, measured = kernels.labels(rows, centroids, uses_unit_rows(metric))
     if measured is not None:
-        check_norms(problem, measured)
+        check_norms(rows, measured)
     return labels
 
 
-def as_centroids_for(problem: Problem, centroids: Any) -> Tensor:
-    """Return ``centroids (k, d)`` checked against the rows they are to serve.
+def as_centroids_for(x: kernels.Rows, centroids: Any, metric: str) -> Tensor:
+    """Return ``centroids (k, d)`` checked against the rows ``x`` they are to serve.
 
     Raises:
         TypeError: as ``as_centroids``.
         ValueError: as ``as_centroids``; under ``"cosine"`` also one without a direction.
     """
-    centroids = as_centroids(centroids, problem.x)
-    check_directions(centroids, problem.metric, "centroids")
-    return unit(centroids) if problem.unit_rows else centroids
+    centroids = as_centroids(centroids, x)
+    check_directions(centroids, metric, "centroids")
+    return unit(centroids) if uses_unit_rows(metric) else centroids
 
 
 def check_measured(problem: Problem, assignment: Assignment) -> None:
@@ -139,19 +139,19 @@ def check_measured(problem: Problem, assignment: Assignment) -> None:
     Raises:
         ValueError: as ``check_finite``, or distances too large for their dtype.
     """
-    check_norms(problem, assignment.sq_distances)
+    check_norms(problem.x, assignment.sq_distances)
 
 
-def check_norms(problem: Problem, found: Tensor) -> None:
-    """Raise where what was ``found (m,)`` of rows, norms or squares of them, is not finite.
+def check_norms(x: kernels.Rows, found: Tensor) -> None:
+    """Raise where what was ``found (m,)`` of rows ``x``, norms or squares of them, is not finite.
 
     Raises:
         ValueError: as ``check_measured``.
     """
     # So far below overflow that the numbers themselves can be squared and added up.
-    if bool((found < torch.finfo(found.dtype).max / (32 * problem.x.shape[1])).all()):
+    if bool((found < torch.finfo(found.dtype).max / (32 * x.shape[1])).all()):
         return
-    check_finite(problem.x)
+    check_finite(x)
     if bool(torch.isfinite(found).all()):
         return
     raise ValueError(

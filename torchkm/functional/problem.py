@@ -63,6 +63,20 @@ def rows_as_centroids(problem: Problem, index: Tensor | None = None) -> Tensor:
     return kernels.unit(rows) if problem.unit_rows else rows
 
 
+def as_rows_under(x: Any, metric: str) -> kernels.Rows:
+    """Return rows ``x (n, d)`` checked for all that distances under ``metric`` will not tell.
+
+    Raises:
+        TypeError: as ``as_problem``.
+        ValueError: as ``as_problem``.
+    """
+    rows = as_csr(x) if is_sparse(x) else as_matrix(x)
+    if uses_unit_rows(metric):
+        check_finite(rows)
+        check_directions(rows, metric)
+    return rows
+
+
 def as_problem(x: Any, sample_weight: Any, metric: str) -> Problem:
     """Return the problem of rows ``x (n, d)``, checked for all that distances will not tell.
 
@@ -74,9 +88,6 @@ def as_problem(x: Any, sample_weight: Any, metric: str) -> Problem:
         ValueError: wrong shapes, empty, bad weights, an unknown metric; under ``"cosine"`` also
             rows that are not finite or have no direction.
     """
-    rows = as_csr(x) if is_sparse(x) else as_matrix(x)
-    if uses_unit_rows(metric):
-        check_finite(rows)
-        check_directions(rows, metric)
+    rows = as_rows_under(x, metric)
     weight = as_sample_weight(sample_weight, rows)
     return Problem(rows, weight, metric, kernels.origin_of(rows, uses_unit_rows(metric)))

@@ -161,7 +161,7 @@ def assign_and_accumulate(
         tensor([2., 1.], dtype=torch.float64)
     """
     problem = as_problem(x, sample_weight, metric)
-    found, stats = one_read(problem, as_centroids_for(problem, centroids))
+    found, stats = one_read(problem, as_centroids_for(problem.x, centroids, metric))
     check_measured(problem, found)
     return found, stats
 

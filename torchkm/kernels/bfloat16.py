@@ -15,6 +15,9 @@ UNIT = 2.0**-8
 # product of the norms; twice the unit, because the instructions may round each pair twice.
 SUM_UNIT = 2.0**-23
 
+# Products of fewer numbers than this take no longer in float32.
+_MANY = 2**13
+
 # Vectors whose norms lie between have products far from what bfloat16 flushes to zero.
 SMALLEST_NORM, LARGEST_NORM = 1e-12, 1e12
 
@@ -27,6 +30,11 @@ def pays() -> bool:
     another in fewer digits.
     """
     return _has_instructions() and adds_in_float32()
+
+
+def pays_for(x: Tensor, k: int) -> bool:
+    """Return whether rows ``x (n, d)`` and ``k`` centroids are better multiplied in bfloat16."""
+    return x.device.type == "cpu" and k * x.shape[1] >= _MANY and pays()
 
 
 @cache

@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from torchkm.kernels import all_pairs, blocked, layout, reference, rough, sparse
+from torchkm.kernels import all_pairs, blocked, layout, proof, reference, rough, sparse
 from torchkm.kernels.compact import Compact
 from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.precision import in_full_precision
@@ -70,19 +70,18 @@ def nearest_and_sums(
 
 
 @in_full_precision
-def labels(
-    x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor
-) -> tuple[Tensor, Tensor | None]:
+def labels(x: Rows, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor | None]:
     """Return ``labels (n,)`` and squared distances ``(m,)`` of the rows that had to be measured.
 
     None of them where the labels of all were proven without.
     """
-    if unit_rows or isinstance(x, CsrRows) or not rough.pays(x, len(centroids)):
-        return nearest(x, centroids, unit_rows, origin)
-    found, doubtful = rough.labels(x, centroids, origin)
+    if unit_rows or isinstance(x, CsrRows) or not proof.pays(x):
+        return nearest(x, centroids, unit_rows, origin_of(x, unit_rows))
+    found, doubtful = proof.labels(x, centroids)
     if not len(doubtful):
         return found, None
-    again, sq_distances = nearest(x.index_select(0, doubtful), centroids, False, origin)
+    rows, origin = x.index_select(0, doubtful), origin_of(x, False)
+    again, sq_distances = nearest(rows, centroids, False, origin)
     return found.index_copy_(0, doubtful, again), sq_distances
 
 

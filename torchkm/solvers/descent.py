@@ -121,7 +121,7 @@ class Descent:
         whole = tracker.n_rows == len(self.problem.x)
         followed = tracker.follow(start, proven=whole)
         if followed.largest_norm is not None:
-            check_norms(self.problem, followed.largest_norm.square())
+            check_norms(self.problem.x, followed.largest_norm.square())
         inertia, n_reseeded = tracker.inertia(start), 0
         if followed.n_empty:
             self.means, n_reseeded = self._reseeded(start, followed.n_empty, inertia)

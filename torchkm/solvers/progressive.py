@@ -147,10 +147,10 @@ def _swap_early(descent: Descent, generator: torch.Generator) -> None:
 def _origin(problem: Problem, seen: Problem) -> Tensor:
     """Return the mean ``(d,)`` of the rows ``seen``, once they are known to be finite."""
     if isinstance(seen.x, CsrRows):
-        check_norms(problem, seen.x.sq_norms.to(seen.x.dtype))
+        check_norms(problem.x, seen.x.sq_norms.to(seen.x.dtype))
         return problem.origin
     rows = rows_as_centroids(seen).contiguous()  # (m, d), added up in one order
-    check_norms(problem, torch.linalg.vector_norm(rows, dim=1).square())
+    check_norms(problem.x, torch.linalg.vector_norm(rows, dim=1).square())
     return rows.mean(0)
 
 

@@ -1,0 +1,116 @@
+"""Labels proven without distances: what is not in doubt is right, and little is in doubt."""
+
+import pytest
+import torch
+
+from torchkm.kernels import bfloat16, labels, proof
+
+
+def nearest_in_float64(x, centroids):
+    apart = torch.cdist(x.double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    return apart.argmin(1)
+
+
+def mixture(n, d, k, generator, spread=1.0):
+    centroids = torch.randn(k, d, generator=generator)
+    at = torch.randint(k, (n,), generator=generator)
+    return centroids[at] + spread * torch.randn(n, d, generator=generator), centroids
+
+
+def sure_and_right(x, centroids):
+    """Return the share of rows that are not in doubt, having seen that their labels are right."""
+    found, doubtful = proof.labels(x, centroids)
+    sure = torch.ones(len(x), dtype=torch.bool).index_fill_(0, doubtful, False)
+    assert torch.equal(found[sure], nearest_in_float64(x, centroids)[sure])
+    return sure.float().mean().item()
+
+
+@pytest.fixture(params=["bfloat16", "own dtype"])
+def product(request, monkeypatch):
+    """Prove in bfloat16, on any machine, or in the dtype of the rows."""
+    if request.param == "bfloat16" and not bfloat16.adds_in_float32():
+        pytest.skip("products of bfloat16 lose digits here")
+    monkeypatch.setattr(bfloat16, "pays", lambda: request.param == "bfloat16")
+    monkeypatch.setattr(bfloat16, "_MANY", 1)
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("offset", [0.0, 1.0, 10.0])
+def test_labels_that_are_not_in_doubt_are_right(product, dtype, offset, generator):
+    x, centroids = mixture(5000, 50, 30, generator, spread=0.5)
+    x, centroids = (x + offset).to(dtype), centroids + offset
+    share = sure_and_right(x, centroids)
+    if product == "own dtype":
+        assert share > 0.98
+    elif offset < 10:  # far off, little is proven by few digits
+        assert share > 0.5
+
+
+@pytest.mark.parametrize("spread", [0.7, 1.0, 1.5])
+def test_clusters_that_overlap_leave_doubts_and_no_errors(product, spread, generator):
+    x, centroids = mixture(20000, 12, 40, generator, spread)
+    assert sure_and_right(x, centroids) < 1
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_few_centroids(product, k, generator):
+    x, centroids = mixture(500, 20, k, generator)
+    assert sure_and_right(x, centroids) > 0.8
+
+
+def test_whole_numbers_of_one_byte(product, generator):
+    x = torch.randint(256, (3000, 60), generator=generator).to(torch.uint8)
+    assert sure_and_right(x, x[:20].float() + 0.25) > 0.3
+
+
+def test_more_rows_than_a_block_holds(product, generator, monkeypatch):
+    monkeypatch.setattr(proof, "_MOST_ROWS", 700)
+    x, centroids = mixture(3000, 40, 9, generator, spread=0.3)
+    assert sure_and_right(x, centroids) > 0.9
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30, 1e-30, 1e-42])
+def test_rows_beyond_the_numbers_are_in_doubt(product, bad, generator):
+    x, centroids = mixture(100, 40, 5, generator)
+    x[7] *= bad
+    centroids = centroids * 1e-30 if 0 < abs(bad) < 1 else centroids
+    assert 7 in proof.labels(x, centroids)[1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_one_number_that_is_not_finite_leaves_its_row_in_doubt(product, bad, generator):
+    x, centroids = mixture(100, 40, 5, generator)
+    centroids[:, 3] = 0
+    x[7, 3] = bad
+    assert 7 in proof.labels(x, centroids)[1]
+
+
+def test_squares_that_vanish_prove_nothing(product):
+    x = torch.tensor([[1.0, 1e-3], [1e-3, 1.0]]) * 1e-20
+    centroids = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # as far from the origin of both
+    assert len(proof.labels(x, centroids)[1]) == 2
+
+
+def test_equal_centroids_are_in_doubt_and_go_to_the_first(product, generator):
+    x, centroids = mixture(4000, 130, 70, generator)
+    twice = torch.cat([centroids, centroids])
+    assert len(proof.labels(x, twice)[1]) == len(x)
+    found, _ = labels(x, twice, False)
+    assert torch.equal(found, nearest_in_float64(x, centroids))
+
+
+def test_norms_of_bfloat16_rows_are_added_up_in_more_digits():
+    """The bound of what rounding takes is a norm of a rounded row."""
+    for width in (100, 1000, 10_000):
+        ones = torch.ones(3, width, dtype=torch.bfloat16)
+        norms = torch.linalg.vector_norm(ones, dim=1).double()
+        torch.testing.assert_close(norms, norms.new_full((3,), width**0.5), rtol=2**-8, atol=0)
+
+
+def test_rows_seen_in_inference_mode_leave_room_for_others(product, generator):
+    x, centroids = mixture(200, 150, 8, generator)
+    proof._KEPT.__dict__.clear()
+    with torch.inference_mode():
+        inside = labels(x, centroids, False)[0].clone()
+    assert torch.equal(inside, labels(x, centroids, False)[0])

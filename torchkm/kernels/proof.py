@@ -1,0 +1,212 @@
+"""Labels proven without distances: by products whose rounding is too small to matter.
+
+The score of a row and a centroid is ``x'c - |c|^2 / 2``, with centroids less a point amid them,
+which moves all scores of a row alike. By Cauchy and Schwarz, rounding changes a score by no more
+than a share of the norms of both. Where the best score of a row leads by more than that, its label
+is right. All other rows are in doubt, among them those that are not finite, or too far off to tell.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchkm.kernels import bfloat16
+from torchkm.kernels.bfloat16 import SUM_UNIT, UNIT, above, digits
+from torchkm.kernels.layout import compute_dtype
+from torchkm.kernels.rows import parts, take_out
+
+# Below the first the square of a number vanishes; a product that vanishes is below the other.
+_UNSEEN, _VANISHED = 1e-18, 1e-30
+
+# Narrower rows are measured as fast as their labels are proven.
+_WIDE = 128
+
+# Columns behind the numbers, and what the width is rounded up to.
+_EXTRA, _TILE = 4, 32
+
+# Numbers in a block of rows or of scores, and the most rows of it: each block prepares the product
+# anew, so it has more rows than would stay in cache.
+_NUMBERS, _MOST_ROWS = 2**22, 2**13
+
+# Labels that fit into the bits of a float32 number which bfloat16 leaves free.
+_LABELS = 2**16
+
+
+class _Centred(NamedTuple):
+    """Centroids as a product takes them.
+
+    Attributes:
+        centroids: less their mean ``(k, d)``.
+        bias: what makes a score of a product ``(k,)``.
+        norms: of the ``centroids (k,)``.
+    """
+
+    centroids: Tensor
+    bias: Tensor
+    norms: Tensor
+
+    @classmethod
+    def of(cls, centroids: Tensor) -> _Centred:
+        origin = centroids.mean(0)
+        sq_norms = torch.linalg.vector_norm(centroids, dim=1, dtype=torch.float64).square()  # (k,)
+        bias = (origin.double().square().sum() - sq_norms) / 2
+        centred = centroids - origin
+        return cls(centred, bias.to(centred.dtype), torch.linalg.vector_norm(centred, dim=1))
+
+    def lost(self, width: int, unit: float) -> Tensor:
+        """Return what rounding takes of a lead ``()``, whatever the row."""
+        sums = 2 * width * unit * self.bias.abs().max()
+        return sums + width * (_VANISHED + _UNSEEN * self.norms.max())
+
+
+class _Found(NamedTuple):
+    """What a product says of ``b`` rows, filled in block by block.
+
+    Attributes:
+        labels: of the best score ``(b,)``.
+        best: that score ``(b,)``.
+        leads: how far it is above the next one ``(b,)``.
+        norms: of the rows ``(b,)``.
+    """
+
+    labels: Tensor
+    best: Tensor
+    leads: Tensor
+    norms: Tensor
+
+    @classmethod
+    def room(cls, n: int, dtype: torch.dtype) -> _Found:
+        """Return room for ``n`` rows."""
+        labels = torch.empty(n, dtype=torch.int64)
+        return cls(labels, *(torch.empty(n, dtype=dtype) for _ in range(3)))
+
+    def part(self, at: slice) -> _Found:
+        """Return a part of the room."""
+        return _Found(*(field[at] for field in self))
+
+
+def pays(x: Tensor) -> bool:
+    """Return whether to look for proofs: of wide rows, where to ask for doubts is not to wait."""
+    return x.shape[1] >= _WIDE and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``labels (n,)`` and the rows ``(m,)``, rising, whose label is in doubt."""
+    centred = _Centred.of(centroids.to(compute_dtype(x.dtype, centroids.dtype)))
+    k = len(centroids)
+    rough = 1 < k <= _LABELS and bfloat16.pays_for(x, k)
+    product = _Rough(centred, len(x)) if rough else _Plain(centred)
+    found = _Found.room(len(x), product.dtype)
+    for part in parts(slice(0, len(x)), product.size):
+        product.score(x[part], found.part(part))
+    proven = found.leads > product.rounding(found)
+    return found.labels, torch.nonzero(~proven).squeeze(1)
+
+
+class _Plain:
+    """Scores in the dtype of the centroids."""
+
+    def __init__(self, centred: _Centred) -> None:
+        self._centroids, self._bias, norms = centred
+        (k, d), self.dtype = self._centroids.shape, norms.dtype
+        unit = torch.finfo(self.dtype).eps
+        self.size = _rows_at_once(k, d)
+        self._per_norm = 2 * (d + 2) * unit * norms.max()
+        self._lost = centred.lost(d + 2, unit)
+
+    def score(self, rows: Tensor, found: _Found) -> None:
+        """Fill in what is ``found`` of ``rows (b, d)``."""
+        rows = rows.to(self.dtype)
+        scores = torch.addmm(self._bias, rows, self._centroids.T)  # (b, k)
+        torch.max(scores, 1, out=(found.best, found.labels))  # (b, k) -> (b,)
+        take_out(scores, found.labels, -torch.inf)
+        torch.sub(found.best, scores.amax(1), out=found.leads)
+        torch.linalg.vector_norm(rows, dim=1, out=found.norms)
+
+    def rounding(self, found: _Found) -> Tensor:
+        """Return what rounding gave to a lead at most ``(b,)``."""
+        return found.norms * self._per_norm + self._lost
+
+
+class _Rough:
+    """Upper bounds of scores, from one product in bfloat16.
+
+    Behind the numbers of rows and centroids stand columns that make a score of the product, and
+    more than a score by what rounding can have taken of it::
+
+        row       x rounded  1 1 1                 |x|
+        centroid  c rounded  its bias in 3 digits  what rounding takes per |x|
+    """
+
+    dtype = torch.float32
+
+    def __init__(self, centred: _Centred, n: int) -> None:
+        centroids, bias, norms = centred
+        k, d = centroids.shape
+        width = -(-(d + _EXTRA) // _TILE) * _TILE
+        self.size = min(n, _rows_at_once(k, width))
+        self._left = _room("left", self.size, width, torch.bfloat16)
+        self._left[:, d:] = (torch.arange(width - d) < 3).bfloat16()
+        self._numbers, self._norms = self._left[:, :d], self._left[:, d + 3]
+        rounded = centroids.to(torch.bfloat16)
+        residuals = torch.linalg.vector_norm(centroids - rounded.to(centroids.dtype), dim=1)
+        shares = above((1 + 4 * UNIT) * (residuals + (UNIT + 2 * width * SUM_UNIT) * norms))
+        behind = torch.stack([*digits(bias.float()), shares], dim=1)  # (k, 4)
+        blank = behind.new_zeros(k, width - d - _EXTRA)
+        self._right = torch.cat([rounded, behind, blank], dim=1)
+        self._twice, self._lost = 2 * shares.float(), centred.lost(width, SUM_UNIT)
+        self._product = _room("product", self.size, k, torch.bfloat16)
+        self._scores = _room("scores", self.size, k, torch.float32)
+        self._marks = torch.arange(k, dtype=torch.int32)
+
+    def score(self, rows: Tensor, found: _Found) -> None:
+        """Fill in what is ``found`` of ``rows (b, d)``."""
+        b = len(rows)
+        self._numbers[:b] = rows
+        # In bfloat16, so made larger by more than all roundings on the way.
+        norms = torch.linalg.vector_norm(self._numbers[:b], dim=1).mul_(1 + 6 * UNIT)
+        self._norms[:b] = norms
+        found.norms.copy_(norms)
+        torch.mm(self._left[:b], self._right.T, out=self._product[:b])
+        # A score brings its label along, in bits that bfloat16 leaves free: a maximum that finds
+        # its index takes five times as long.
+        scores = self._scores[:b].copy_(self._product[:b])
+        scores.view(torch.int32).bitwise_or_(self._marks)
+        best = torch.amax(scores, 1, out=found.best).view(torch.int32)  # (b, k) -> (b,)
+        found.labels.copy_(best & (_LABELS - 1))
+        found.labels.clamp_(max=len(self._marks) - 1)  # of NaN it may be anything
+        take_out(scores, found.labels, -torch.inf)
+        second = torch.amax(scores, 1, out=found.leads).view(torch.int32)
+        for score in (best, second):
+            score.bitwise_and_(-_LABELS)
+        torch.sub(found.best, found.leads, out=found.leads)
+
+    def rounding(self, found: _Found) -> Tensor:
+        """Return what rounding gave to a lead at most ``(b,)``."""
+        sizes = 2 * found.best.abs() + found.leads
+        return found.norms * self._twice[found.labels] + UNIT * sizes + self._lost
+
+
+def _rows_at_once(k: int, width: int) -> int:
+    return max(1, min(_NUMBERS // max(k, width), _MOST_ROWS))
+
+
+def _room(name: str, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Return room ``(rows, width)`` that a thread keeps: fresh memory costs as much as a product.
+
+    Of its own for each ``name``, and so long as nothing else asks for it.
+    """
+    size = rows * width
+    kept: Tensor | None = getattr(_KEPT, name, None)
+    if kept is None or len(kept) < size:
+        with torch.inference_mode(False):  # or nothing could be written there outside of that mode
+            kept = torch.empty(size, dtype=dtype)
+        setattr(_KEPT, name, kept)
+    return kept[:size].view(rows, width)
+
+
+_KEPT = threading.local()
