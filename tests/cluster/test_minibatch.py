@@ -85,6 +85,21 @@ def test_partial_fit_learns_as_scikit_learn_does(digits, weighted):
     assert ours.n_steps_ == theirs.n_steps_ == 9
 
 
+@pytest.mark.parametrize("size", [9, 10])
+def test_batches_smaller_than_the_first_count_as_many(digits, size):
+    """Of so few rows half at most are given away, though more clusters are rare."""
+    given = {"init": first_rows(digits, 40), "reassignment_ratio": 0.9, "random_state": 1}
+    ours, theirs = (cls(40, **given) for cls in (MiniBatchKMeans, sklearn.cluster.MiniBatchKMeans))
+    n_given = []
+    for batch in [digits[:200], *(digits[200 + size * i :][:size] for i in range(80))]:
+        for fitted in (ours, theirs):
+            fitted.partial_fit(batch)
+        np.testing.assert_allclose(ours.cluster_centers_, theirs.cluster_centers_, atol=1e-9)
+        given_away = (ours.cluster_centers_[:, None] == batch).all(2).any(1)
+        n_given.append(given_away.sum())
+    assert max(n_given[1:]) == size // 2
+
+
 def test_too_small_an_init_size_becomes_what_scikit_learn_makes_it(digits):
     with pytest.warns(RuntimeWarning, match="init_size=3"):
         ours, theirs = both(

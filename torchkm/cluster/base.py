@@ -172,8 +172,9 @@ class CentroidEstimator(
         return data.kind.give(out)
 
 
-# The weight that each cluster has seen, as a tensor, and the rows since rare ones were looked for.
-_LEARNT_TOO = ("_counts", "_n_since")
+# The weight that each cluster has seen, as a tensor, the rows since rare ones were looked for, and
+# the rows that each batch counts as.
+_LEARNT_TOO = ("_counts", "_n_since", "_batch_size")
 
 
 @contextmanager

@@ -115,6 +115,7 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
     inertia_: float
     _counts: Tensor
     _n_since: int = 0
+    _batch_size: int = 0
     _peer = sklearn.cluster.MiniBatchKMeans
     _checks: ClassVar[dict[str, parameters.Check]] = {
         **CentroidEstimator._checks,
@@ -182,7 +183,8 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             check_enough_rows(self, data)
             random_state = check_random_state(self.random_state)
             problem = _problem(data, self.metric)
-            n, batch_size = len(problem.x), min(self.batch_size, len(problem.x))
+            n = len(problem.x)
+            self._batch_size = batch_size = min(self.batch_size, n)
             draws = Draws(random_state, problem, batch_size)
             size = rows_to_begin(self, n)
             judges = problem.take(draws.with_replacement(size))
@@ -222,6 +224,7 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             if not hasattr(self, "_random_state"):
                 self._random_state = check_random_state(self.random_state)
             draws = Draws(self._random_state, problem, len(problem.x))
+            self._batch_size = self._batch_size or min(self.batch_size, len(problem.x))
             if begun:
                 learner = self._go_on(data)
             else:
@@ -263,7 +266,8 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
 
     def _learner(self, centroids: Tensor, *, rough: bool) -> Learner:
         counts = centroids.new_zeros(len(centroids), dtype=sum_dtype(centroids.device))
-        return Learner(CentroidState(centroids, counts), self.reassignment_ratio, rough=rough)
+        state = CentroidState(centroids, counts)
+        return Learner(state, self.reassignment_ratio, self._batch_size, rough=rough)
 
     def _learn(self, data: Data, problem: Problem, learner: Learner, mean_inertia: float) -> None:
         """Keep what was learnt; without labels of all rows, their inertia is taken from a mean."""

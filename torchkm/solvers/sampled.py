@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,6 +59,7 @@ class Learner:
     Attributes:
         state: centroids and their counts.
         reassignment_ratio: clusters with a smaller share of the largest count are reassigned.
+        batch_size: rows that every batch counts as, however many it has.
         n_since: rows since that was looked at.
         measured: whether anybody wants to know how far the centroids move.
         rough: whether labels may be those that bfloat16 guesses.
@@ -65,13 +67,14 @@ class Learner:
 
     state: CentroidState
     reassignment_ratio: float
+    batch_size: int
     n_since: int = 0
     measured: bool = True
     rough: bool = False
 
     def step(self, rows: Problem, draws: Draws) -> Learnt:
         """Learn from a batch."""
-        start, due = self.state.centroids, self._due(len(rows.x))
+        start, due = self.state.centroids, self._due()
         stats = rough_read(rows, start) if self.rough else one_read(rows, start)[1]
         self.state = update(stats, self.state, _RULE, rows.metric).state
         n_reassigned = 0
@@ -82,10 +85,10 @@ class Learner:
             moved = sq_movements(start, self.state.centroids, rows.origin).sum().item()
         return Learnt(max(stats.inertia.item(), 0.0), moved, n_reassigned)
 
-    def _due(self, n_rows: int) -> bool:
+    def _due(self) -> bool:
         """Say whether rare clusters are to be looked at: in time, or as one has no row yet."""
         counts = self.state.counts
-        self.n_since += n_rows
+        self.n_since += self.batch_size
         if self.n_since < _ROWS_BETWEEN_LOOKS * len(counts) and not bool((counts == 0).any()):
             return False
         self.n_since = 0
@@ -175,7 +178,9 @@ def _reassigned(
     rare = counts < ratio * counts.max()  # (k,)
     most = len(rows.x) // 2
     if int(rare.sum()) > most:
-        rare[counts.argsort(stable=True)[most:]] = False
+        # NumPy's order, in the dtype of the rows: of equal counts scikit-learn takes these first.
+        order = np.argsort(counts.to(centroids.dtype).numpy(force=True))
+        rare[torch.from_numpy(order[most:]).to(rare.device)] = False
     into = torch.nonzero(rare).squeeze(1)  # (r,)
     if not len(into):
         return state, 0
