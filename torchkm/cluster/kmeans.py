@@ -6,6 +6,7 @@ import warnings
 from typing import Any, ClassVar
 
 import sklearn.cluster
+import torch
 from sklearn.utils import check_random_state
 
 from torchkm.cluster import parameters
@@ -20,7 +21,7 @@ from torchkm.cluster.exchange import Exchange
 from torchkm.cluster.kinds import Data, read
 from torchkm.cluster.starts import Start, generator_from, start_of
 from torchkm.functional import ClusterStats
-from torchkm.kernels import PRECISIONS
+from torchkm.kernels import PRECISIONS, sum_dtype
 from torchkm.solvers import KMeansResult
 from torchkm.solvers.fit import Settings, solve
 
@@ -205,9 +206,12 @@ class KMeans(Exchange, CentroidEstimator):
         )
 
     def _learn(self, data: Data, result: KMeansResult) -> None:
-        warn_of_few_clusters(self.n_clusters, result.n_empty)
+        members = torch.bincount(result.labels, minlength=self.n_clusters)  # (k,)
+        warn_of_few_clusters(self.n_clusters, members.tolist().count(0))
         self.cluster_centers_ = data.kind.give(result.centroids)
         self.labels_ = data.kind.labels(result.labels)
         self.inertia_ = result.inertia
         self.n_iter_ = result.n_iter
-        self._counts = ClusterStats.counted(result.labels, data.weight, self.n_clusters)
+        self._counts = members.to(sum_dtype(members.device))
+        if data.weight is not None:
+            self._counts = ClusterStats.counted(result.labels, data.weight, self.n_clusters)

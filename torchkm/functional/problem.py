@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -21,15 +22,24 @@ class Problem:
         x: ``(n, d)``, dense or sparse.
         sample_weight: ``(n,)`` or None.
         metric: name of the geometry.
-        origin: a point amid the rows, ``(d,)``. Rows and centroids are shifted by it before they
-            are multiplied, which is where a common offset would cost digits. Zero for sparse
-            rows, which it would make dense.
+        given_origin: the ``origin``, where one is known.
     """
 
     x: kernels.Rows
     sample_weight: Tensor | None
     metric: str
-    origin: Tensor
+    given_origin: Tensor | None = None
+
+    @cached_property
+    def origin(self) -> Tensor:
+        """A point amid the rows, ``(d,)``; zero for sparse rows, which it would make dense.
+
+        Rows and centroids are shifted by it before they are multiplied, which is where a common
+        offset would cost digits.
+        """
+        if self.given_origin is not None:
+            return self.given_origin
+        return kernels.origin_of(self.x, self.unit_rows)
 
     @property
     def unit_rows(self) -> bool:
@@ -49,11 +59,12 @@ class Problem:
             return self
         index = index.to(self.x.device)
         weight = None if self.sample_weight is None else self.sample_weight.index_select(0, index)
-        return replace(self, x=kernels.take_rows(self.x, index), sample_weight=weight)
+        rows = kernels.take_rows(self.x, index)
+        return replace(self, x=rows, sample_weight=weight, given_origin=self.origin)
 
     def from_origin(self, origin: Tensor) -> Problem:
         """Return the same rows, measured from ``origin (d,)`` unless they are sparse."""
-        return self if isinstance(self.x, kernels.CsrRows) else replace(self, origin=origin)
+        return self if isinstance(self.x, kernels.CsrRows) else replace(self, given_origin=origin)
 
 
 def rows_as_centroids(problem: Problem, index: Tensor | None = None) -> Tensor:
@@ -90,4 +101,4 @@ def as_problem(x: Any, sample_weight: Any, metric: str) -> Problem:
     """
     rows = as_rows_under(x, metric)
     weight = as_sample_weight(sample_weight, rows)
-    return Problem(rows, weight, metric, kernels.origin_of(rows, uses_unit_rows(metric)))
+    return Problem(rows, weight, metric)

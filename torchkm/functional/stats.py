@@ -220,7 +220,7 @@ def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     dtype = kernels.compute_dtype(x.dtype)
     zero = torch.zeros_like(problem.origin, dtype=dtype).unsqueeze(0)  # (1, d)
     # From zero, so that whole numbers add up without rounding.
-    plain = replace(problem, sample_weight=None, origin=zero[0])
+    plain = replace(problem, sample_weight=None, given_origin=zero[0])
     centre = one_read(plain, zero)[1].means  # (1, d)
     inertia = one_read(plain.from_origin(centre[0]), centre.to(zero))[1].inertia
     return centre[0], inertia.item() / x.shape.numel()

@@ -24,9 +24,9 @@ from torchkm.kernels.tracker import Followed
 _SCORES = 2**18
 _FEWEST_ROWS, _MOST_ROWS = 2**10, 2**15
 
-# Sums of up to so many numbers come from a product, and of as many as make so many with the rows;
-# larger ones change by the rows that move.
-_FEW, _FEW_WITH_ROWS = 2**8, 2**20
+# Sums of up to so many numbers come from a product, and of as many as make so many with the rows,
+# as long as the numbers of all rows stay in cache; others change by the rows that move.
+_FEW, _FEW_WITH_ROWS, _CACHED = 2**8, 2**20, 2**17
 
 # From so many centroids on, scores of a row lie side by side: then each operation gives a thread
 # the same rows, and they stay in its cache. With fewer the least takes too long to find so.
@@ -39,7 +39,7 @@ _ANEW = 0.25
 class _Block(NamedTuple):
     columns: Tensor  # (d + 1, b), the last row is ones
     rows: Tensor  # (b, d + 2), see Compact
-    named: Tensor  # (2, b)
+    named: tuple[Tensor, Tensor]  # (2, b), of passes that take turns
     scores: Tensor  # (k, b), then 1 where a column's label is the row's
     best: Tensor  # (b,)
     exact: Tensor  # (k, b), room for these ones in float64
@@ -65,21 +65,26 @@ class Compact:
         self._origin = rows.origin.to(exact)
         self._blocks: list[_Block] = []
         self._size = min(n, min(max(_SCORES // k, _FEWEST_ROWS), _MOST_ROWS))
-        self._by_product = k * (d + 2) <= max(_FEW, _FEW_WITH_ROWS // n)
+        small = k * (d + 2) <= max(_FEW, _FEW_WITH_ROWS // n)
+        self._by_product = small and n * (d + 2) <= _CACHED
+        # Where all members have weight and are added up, one of two clusters shows in the totals.
+        self._tells = self._by_product and sample_weight is None
         self._scores = rows.origin.new_empty(k * self._size)
         self._exact = self._scores.to(exact) if self._by_product else self._scores
         self._rows = torch.empty(n, d + 2, dtype=exact, device=device)
         self._aim = np.zeros((k, d + 2))  # [-c, |c|^2 / 2, 0]
         self._centred, self._half_norms = self._aim[:, :d], self._aim[:, d]
-        self._against = rows.origin.new_empty(k, d + 1)  # the same, to score against
+        # The same to score against, in the dtype of the rows.
+        self._against = torch.from_numpy(self._aim)[:, :-1].to(dtype)
         self._at: Tensor | None = None
-        # A product with the members gives each row's label, and how many equals it has.
-        numbers = torch.arange(k, dtype=dtype, device=device)
-        self._naming = torch.stack([numbers, torch.ones_like(numbers)])  # (2, k)
-        self._named = torch.empty(2, n, dtype=dtype, device=device)
-        self._last = torch.full((n,), -1, dtype=dtype, device=device)
+        # A product with the members gives each row's label, and how many clusters it has.
+        self._naming = torch.ones(2, k, dtype=dtype, device=device)
+        torch.arange(k, out=self._naming[0])
+        self._named = torch.full((2, 2, n), -1, dtype=dtype, device=device)
+        self._turn = 0  # this pass writes there, and the one before has written to the other
         self._n_rows = self._n_labelled = 0
         self._totals = torch.zeros(k, d + 2, dtype=exact, device=device)
+        self._all_totals = self._totals.numpy()
         self._sums, self.counts = self._totals[:, :d], self._totals[:, d]
         self._divisors, self._members_of = self._totals[:, d : d + 1], self._totals[:, d + 1]
         self.sq_norms = 0.0
@@ -87,7 +92,7 @@ class Compact:
     @property
     def labels(self) -> Tensor:
         """Labels of the rows so far, by place."""
-        return self._now.to(torch.int64)
+        return self._labels_of(self._turn).to(torch.int64)
 
     @property
     def n_rows(self) -> int:
@@ -122,15 +127,13 @@ class Compact:
     @in_full_precision
     def follow(self, centroids: Tensor, proven: bool = True) -> Followed:
         """Bring labels, counts and sums up to ``centroids (k, d)``; all labels are ``proven``."""
-        n_new = self._n_rows - self._n_labelled
-        largest = self._enter() if n_new else None
+        largest = self._enter() if self._n_rows > self._n_labelled else None
         self._aim_at(centroids)
-        self._before.copy_(self._now)
-        if n_new:
-            self._before[-n_new:] = -1
-        self._score()
-        n_changed = self._add_up(self._before, self._now)
-        n_empty = self._members_of.tolist().count(0)
+        self._turn = 1 - self._turn
+        n_changed, members = self._label(careful=not self._tells)
+        if self._tells and sum(members) != self._n_labelled:
+            n_changed, members = self._label(careful=True)
+        n_empty = members.count(0)
         if n_empty:
             self._totals.masked_fill_((self._members_of == 0).unsqueeze(1), 0)
         return Followed(n_changed, self._n_rows, 0, n_empty, largest)
@@ -160,7 +163,7 @@ class Compact:
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of the labels about ``centroids (k, d)``."""
         self._aim_at(centroids)
-        return self.sq_norms + 2 * float(np.vdot(self._totals.numpy(), self._aim))
+        return self.sq_norms + 2 * float(np.vdot(self._all_totals, self._aim))
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""
@@ -190,17 +193,21 @@ class Compact:
             rows[:, d], rows[:, d + 1] = weight, weight > 0
         self.sq_norms += float(squares)
         self._n_labelled = self._n_rows
-        self._now = self._named[0, : self._n_rows]
-        self._before = self._last[: self._n_rows]
         return largest.to(self._ordered.origin.dtype)
 
     def _block(self, places: slice, shifted: Tensor) -> _Block:
         b, k = len(shifted), len(self._aim)
         columns = shifted.new_ones(self._d + 1, b)
         columns[: self._d] = shifted.T
-        scores, exact = (self._shaped(room[: k * b], b) for room in (self._scores, self._exact))
-        rows, named, best = self._rows[places], self._named[:, places], scores.new_empty(b)
-        return _Block(columns, rows, named, scores, best, exact)
+        scores = exact = self._shaped(self._scores[: k * b], b)
+        if self._exact is not self._scores:
+            exact = self._shaped(self._exact[: k * b], b)
+        first, second = self._named[:, :, places]
+        best = scores.new_empty(b)
+        return _Block(columns, self._rows[places], (first, second), scores, best, exact)
+
+    def _labels_of(self, turn: int) -> Tensor:
+        return self._named[turn, 0, : self._n_labelled]
 
     def _shaped(self, room: Tensor, b: int) -> Tensor:
         """Return ``room`` as ``(k, b)``; where k is large, with those of each row side by side."""
@@ -214,26 +221,31 @@ class Compact:
         np.subtract(self._origin.numpy(), centroids.numpy(), out=self._centred)
         np.einsum("ij,ij->i", self._centred, self._centred, out=self._half_norms)
         self._half_norms *= 0.5
-        self._against.numpy()[:] = self._aim[:, :-1]
+        if self._against.dtype != self._totals.dtype:
+            self._against.numpy()[:] = self._aim[:, :-1]
 
     def _scored(self) -> Iterator[tuple[_Block, Tensor]]:
         """Yield each block and its scores ``(k, b)``: half squared distances but for row norms."""
         for block in self._blocks:
             yield block, torch.mm(self._against, block.columns, out=block.scores)
 
-    def _score(self) -> None:
-        """Label all rows, and add them up where that is a product."""
-        if self._by_product:
-            self._totals.zero_()
+    def _label(self, careful: bool) -> tuple[int, list[float]]:
+        """Label and add up all rows; return how many moved, and how many each cluster has.
+
+        A row that is as near to several centroids is of all of them, unless this is ``careful``.
+        """
         for block, scores in self._scored():
             torch.amin(scores, 0, out=block.best)
             members = torch.eq(scores, block.best, out=scores)
-            torch.mm(self._naming, members, out=block.named)
-            if block.named[1].sum().item() != len(block.rows):
-                _first_of_equals(members, block.named)
+            named = torch.mm(self._naming, members, out=block.named[self._turn])
+            if careful and named[1].sum().item() != len(block.rows):
+                _first_of_equals(members, named)
             if self._by_product:
-                exact = block.exact.copy_(members)
-                torch.addmm(self._totals, exact, block.rows, out=self._totals)
+                exact = members if block.exact is block.scores else block.exact.copy_(members)
+                kept = int(block is not self._blocks[0])
+                torch.addmm(self._totals, exact, block.rows, beta=kept, out=self._totals)
+        before, now = self._labels_of(1 - self._turn), self._labels_of(self._turn)
+        return self._add_up(before, now), self._members_of.tolist()
 
     def _add_up(self, before: Tensor, now: Tensor) -> int:
         """Bring the totals up to labels ``now (n,)``; return how many differ from ``before``."""

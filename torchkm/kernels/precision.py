@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
@@ -81,8 +81,13 @@ def _asks_for_nothing(device: torch.device) -> bool:
 
 
 def _switch(device: torch.device) -> tuple[Callable[[], str], Callable[[str], None], str]:
+    return _switch_of(device.type)
+
+
+@cache
+def _switch_of(kind: str) -> tuple[Callable[[], str], Callable[[str], None], str]:
     """Return how to read and set the precision of products, and the name of the exact one."""
-    backend = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    backend = torch.backends.cuda if kind == "cuda" else torch.backends.mkldnn
     setting: Any = getattr(backend, "matmul", None)
     if not hasattr(setting, "fp32_precision"):  # torch 2.8 has one switch for all devices
         return torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"

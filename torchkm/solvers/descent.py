@@ -97,6 +97,8 @@ class Descent:
         # Movements so small that rounding may be a part of them.
         self._rounding = most_rounding(centroids, problem.origin)
         self._order, self._watch, self._most = order, watch, most_momentum
+        self._n = len(problem.x)
+        self._followed = centroids.new_empty(0)  # what the tracker was last brought up to
         self._momentum = Momentum(most_momentum)
         self._unit_rows = problem.unit_rows
 
@@ -118,7 +120,8 @@ class Descent:
             ValueError: rows that are not finite, or too large to square.
         """
         start, tracker = self.centroids, self.tracker
-        whole = tracker.n_rows == len(self.problem.x)
+        self._followed = start
+        whole = tracker.n_rows == self._n
         followed = tracker.follow(start, proven=whole)
         if followed.largest_norm is not None:
             check_norms(self.problem.x, followed.largest_norm.square())
@@ -157,7 +160,8 @@ class Descent:
 
     def follow_means(self) -> float:
         """Bring the labels up to the means, without a step; return the inertia about them."""
-        self.tracker.follow(self.means)
+        if not torch.equal(self.means, self._followed):
+            self.tracker.follow(self.means)
         if self.problem.sample_weight is not None:
             self.tracker.recount()  # heavy rows that left may have taken the digits of light ones
         return self.tracker.inertia(self.means)
@@ -201,8 +205,7 @@ class Descent:
 
     def _shift(self, start: Tensor) -> float:
         """Return how far the centroids moved from ``start (k, d)``, in squares summed over all."""
-        apart = (self.means - start).view(-1)
-        moved = torch.dot(apart, apart).item()
+        moved: float = torch.dist(self.means, start).item() ** 2
         if moved < self._rounding:
             return sq_movements(start, self.means, self.problem.origin).sum().item()
         return moved
