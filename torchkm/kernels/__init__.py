@@ -20,7 +20,7 @@ from torchkm.kernels.dispatch import (
     sq_differences,
     track,
 )
-from torchkm.kernels.layout import compute_dtype, rows_per_block, sum_dtype, unit
+from torchkm.kernels.layout import compute_dtype, rows_of, rows_per_block, sum_dtype, unit
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tracker import PRECISIONS, Tracker
@@ -43,6 +43,7 @@ __all__ = [
     "nearest_and_sums",
     "origin_of",
     "rough_sums",
+    "rows_of",
     "rows_per_block",
     "segment_sums",
     "sides",

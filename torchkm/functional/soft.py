@@ -1,0 +1,327 @@
+"""Soft assignment: responsibilities, free energy and the soft Lloyd step, all differentiable.
+
+A row belongs to each centroid in proportion to ``exp(-squared distance / temperature)``. A soft
+Lloyd step moves each centroid to the mean of the rows, weighed by their responsibilities: an EM
+step of an equal mixture of spherical Gaussians with variance ``temperature / 2``, and a descent of
+the free energy (Rose, Gurewitz and Fox 1990, doi:10.1103/PhysRevLett.65.945).
+
+Rows are read in blocks. Where gradients are recorded, a block is computed again in the backward
+pass, so that no more than a block of responsibilities is ever held. Nothing here looks at a value:
+all of it can be traced, compiled and mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from torchkm.functional.checks import check_number
+from torchkm.functional.geometry import uses_unit_rows
+from torchkm.kernels import compute_dtype, rows_of
+
+# Clusters whose responsibilities sum to less keep their centroid.
+_NOTHING = 1e-30
+
+
+@dataclass(frozen=True)
+class SoftProblem:
+    """Rows as soft assignment takes them, and how it measures them.
+
+    Attributes:
+        x: ``(*batch, n, d)``, in float32 or float64; under cosine of unit length.
+        sample_weight: ``(*batch, n)``, or None where each row counts once.
+        temperature: ``(*batch, 1, 1)``.
+        metric: ``"euclidean"`` or ``"cosine"``.
+    """
+
+    x: Tensor
+    sample_weight: Tensor | None
+    temperature: Tensor
+    metric: str
+
+    @property
+    def unit_rows(self) -> bool:
+        """Whether rows and centroids are of unit length."""
+        return uses_unit_rows(self.metric)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights, ``(*batch, n)``; ones where there are none."""
+        return self.x.new_ones(self.x.shape[:-1]) if self.sample_weight is None else self.sample_weight
+
+    def with_inputs(self, x: Tensor, sample_weight: Tensor | None, temperature: Tensor) -> SoftProblem:
+        """Return the same problem of other tensors."""
+        return replace(self, x=x, sample_weight=sample_weight, temperature=temperature)
+
+
+def responsibilities(
+    x: Tensor, centroids: Tensor, temperature: Any, *, metric: str = "euclidean"
+) -> Tensor:
+    """Return how much of each row belongs to each centroid.
+
+    Args:
+        x: rows ``(*batch, n, d)`` of any float dtype.
+        centroids: ``(*batch, k, d)``.
+        temperature: above 0; a number, or a tensor that broadcasts to ``(*batch,)``. In units of
+            squared distance: where two centroids differ by it, their shares differ e-fold.
+        metric: ``"euclidean"``, or ``"cosine"``, whose squared distance is ``2 - 2 cos``.
+
+    Returns:
+        ``(*batch, n, k)``; each row sums to one. In float32, or float64 where anything is.
+
+    Raises:
+        TypeError: no float tensors.
+        ValueError: shapes that do not fit, an unknown metric, a temperature that is not above 0.
+
+    Cost:
+        ``2 n k d`` operations; holds the result.
+
+    Example:
+        >>> import torch
+        >>> x, centroids = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[0.0], [2.0]])
+        >>> responsibilities(x, centroids, 1.0)
+        tensor([[0.9820, 0.0180],
+                [0.5000, 0.5000],
+                [0.0180, 0.9820]])
+    """
+    problem, centroids = as_soft_problem(x, centroids, temperature, None, metric)
+    with in_own_precision(problem.x):
+        origin = origin_amid(problem, centroids)
+        return shares_of(problem.x - origin, centroids - origin, problem.temperature)
+
+
+def free_energy(
+    x: Tensor,
+    centroids: Tensor,
+    temperature: Any,
+    sample_weight: Tensor | None = None,
+    *,
+    metric: str = "euclidean",
+) -> Tensor:
+    """Return the free energy, which soft Lloyd steps lower and whose limit is the inertia.
+
+    ``-temperature * sum_i weight_i log sum_j exp(-|x_i - c_j|^2 / temperature)``
+
+    Args:
+        x: rows ``(*batch, n, d)`` of any float dtype.
+        centroids: ``(*batch, k, d)``.
+        temperature: above 0; a number, or a tensor that broadcasts to ``(*batch,)``.
+        sample_weight: ``(*batch, n)``, non-negative; None counts each row once.
+        metric: ``"euclidean"`` or ``"cosine"``.
+
+    Returns:
+        ``(*batch,)``.
+
+    Raises:
+        TypeError: as ``responsibilities``.
+        ValueError: as ``responsibilities``.
+
+    Cost:
+        ``2 n k d`` operations; a block of scores in memory, also with gradients.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.0], [2.0]])
+        >>> free_energy(x, x, 1e-3)
+        tensor(0.)
+    """
+    problem, centroids = as_soft_problem(x, centroids, temperature, sample_weight, metric)
+
+    def energy(rows: Tensor, weight: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
+        logs = _scores(rows, centred, temperature).logsumexp(-1)  # (*batch, b, k) -> (*batch, b)
+        apart = rows.square().sum(-1) - temperature.squeeze(-1) * logs
+        return (weight * apart).sum(-1)
+
+    with in_own_precision(problem.x):
+        origin = origin_amid(problem, centroids)
+        return _summed(energy, problem, origin, centroids - origin)
+
+
+def soft_lloyd(
+    x: Tensor,
+    centroids: Tensor,
+    temperature: Any,
+    sample_weight: Tensor | None = None,
+    *,
+    metric: str = "euclidean",
+) -> Tensor:
+    """Make one soft Lloyd step: move each centroid to the mean of its share of the rows.
+
+    Args:
+        x: rows ``(*batch, n, d)`` of any float dtype.
+        centroids: ``(*batch, k, d)``.
+        temperature: above 0; a number, or a tensor that broadcasts to ``(*batch,)``.
+        sample_weight: ``(*batch, n)``, non-negative; None counts each row once.
+        metric: ``"euclidean"``, or ``"cosine"``, where the mean goes back to the unit sphere.
+
+    Returns:
+        Centroids ``(*batch, k, d)``. One that nothing belongs to stays where it was.
+
+    Raises:
+        TypeError: as ``responsibilities``.
+        ValueError: as ``responsibilities``.
+
+    Cost:
+        ``4 n k d`` operations; a block of responsibilities in memory, also with gradients.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[0.0], [1.0], [8.0]])
+        >>> soft_lloyd(x, torch.tensor([[0.0], [9.0]]), 0.1)
+        tensor([[0.5000],
+                [8.0000]])
+    """
+    problem, centroids = as_soft_problem(x, centroids, temperature, sample_weight, metric)
+    return soft_step(problem, centroids)
+
+
+def soft_step(problem: SoftProblem, centroids: Tensor) -> Tensor:
+    """Make one soft Lloyd step for a problem."""
+    with in_own_precision(problem.x):
+        origin = origin_amid(problem, centroids)
+        masses, sums = soft_sums(problem, origin, centroids - origin)
+        masses = masses.unsqueeze(-1)  # (*batch, k, 1)
+        held = masses > _NOTHING
+        if problem.unit_rows:
+            moved = torch.nn.functional.normalize(sums, dim=-1)
+        else:
+            moved = origin + sums / torch.where(held, masses, 1)
+        return torch.where(held, moved, centroids)
+
+
+def soft_sums(problem: SoftProblem, origin: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the masses ``(*batch, k)`` and sums ``(*batch, k, d)`` of rows less the origin."""
+
+    def sums(rows: Tensor, weight: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
+        shares = shares_of(rows, centred, temperature) * weight.unsqueeze(-1)  # (*batch, b, k)
+        ones = rows.new_ones(*rows.shape[:-1], 1)
+        return shares.mT @ torch.cat([rows, ones], dim=-1)  # (*batch, k, d + 1)
+
+    both = _summed(sums, problem, origin, centred)
+    return both[..., -1], both[..., :-1]
+
+
+def as_soft_problem(
+    x: Any, centroids: Any, temperature: Any, sample_weight: Any, metric: str
+) -> tuple[SoftProblem, Tensor]:
+    """Return the problem and the centroids ``(*batch, k, d)``, checked and in one dtype.
+
+    Raises:
+        TypeError: as ``responsibilities``.
+        ValueError: as ``responsibilities``.
+    """
+    x, centroids = _as_floats(x, "x", 2), _as_floats(centroids, "centroids", 2)
+    dtype = compute_dtype(x.dtype, centroids.dtype)
+    batch = _broadcast(x, centroids)
+    x, centroids = x.to(dtype), centroids.to(dtype).expand(*batch, *centroids.shape[-2:])
+    if uses_unit_rows(metric):
+        x, centroids = (torch.nn.functional.normalize(t, dim=-1) for t in (x, centroids))
+    x = x.expand(*batch, *x.shape[-2:])
+    weight = sample_weight
+    if weight is not None:
+        weight = _as_floats(weight, "sample_weight", 1).to(dtype)
+        if weight.shape[-1] != x.shape[-2]:
+            raise ValueError(
+                f"sample_weight must have one number for each row: expected (..., {x.shape[-2]}), "
+                f"got {tuple(weight.shape)}"
+            )
+        weight = weight.expand(x.shape[:-1])
+    return SoftProblem(x, weight, _as_temperature(temperature, x), metric), centroids
+
+
+def origin_amid(problem: SoftProblem, centroids: Tensor) -> Tensor:
+    """Return a point ``(*batch, 1, d)`` to measure from; zero on the unit sphere."""
+    if problem.unit_rows:
+        return centroids.new_zeros(1, centroids.shape[-1])
+    return centroids.detach().mean(-2, keepdim=True)
+
+
+def blocks(problem: SoftProblem, k: int) -> Iterator[slice]:
+    """Yield runs of rows such that rows and scores of all problems of a batch make a block."""
+    *batch, n, d = problem.x.shape
+    size = max(1, rows_of(d + k, problem.x.device) // max(1, torch.Size(batch).numel()))
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def _summed(
+    of_block: Callable[..., Tensor], problem: SoftProblem, origin: Tensor, centred: Tensor
+) -> Tensor:
+    """Add up what ``of_block`` says of each block of rows, less the origin."""
+    weight, runs = problem.weight, list(blocks(problem, centred.shape[-2]))
+    again = len(runs) > 1 and torch.is_grad_enabled()
+
+    def of(rows: slice) -> Tensor:
+        args = problem.x[..., rows, :] - origin, weight[..., rows], centred, problem.temperature
+        return checkpoint(of_block, *args, use_reentrant=False) if again else of_block(*args)
+
+    return reduce(torch.add, map(of, runs))
+
+
+def _scores(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
+    """Return ``-|x - c|^2 / temperature`` less what is the same for all centroids of a row."""
+    half_norms = centred.square().sum(-1).unsqueeze(-2) / 2  # (*batch, 1, k)
+    return (rows @ centred.mT - half_norms) * (2 / temperature)
+
+
+def shares_of(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
+    """Return the responsibilities ``(*batch, b, k)`` of rows, both less an origin."""
+    return _scores(rows, centred, temperature).softmax(-1)
+
+
+def in_own_precision(x: Tensor) -> torch.autocast:
+    """Turn autocast off where ``x`` lies: distances keep their digits."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _as_floats(value: Any, name: str, ndim: int) -> Tensor:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        what = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name} must be a tensor of float numbers, got {what}")
+    if value.ndim < ndim or value.numel() == 0:
+        wanted = "(*batch, n, d)" if ndim == 2 else "(*batch, n)"
+        raise ValueError(f"{name} must have shape {wanted} and numbers, got {tuple(value.shape)}")
+    return value
+
+
+def _broadcast(x: Tensor, centroids: Tensor) -> torch.Size:
+    """Return the batch that rows and centroids make.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if x.shape[-1] != centroids.shape[-1]:
+        raise ValueError(
+            f"centroids must be as wide as the rows: expected (..., {x.shape[-1]}), "
+            f"got {tuple(centroids.shape)} for x {tuple(x.shape)}"
+        )
+    if x.device != centroids.device:
+        raise ValueError(f"centroids must be on {x.device} as x is, got {centroids.device}")
+    try:
+        return torch.broadcast_shapes(x.shape[:-2], centroids.shape[:-2])
+    except RuntimeError as error:
+        raise ValueError(
+            f"x {tuple(x.shape)} and centroids {tuple(centroids.shape)} must be of batches that "
+            "broadcast"
+        ) from error
+
+
+def _as_temperature(temperature: Any, x: Tensor) -> Tensor:
+    """Return the temperature as ``(*batch, 1, 1)``."""
+    if not isinstance(temperature, Tensor):
+        number = check_number("temperature", temperature, 0, above=True)
+        return x.new_tensor(number).expand(*x.shape[:-2], 1, 1)
+    given = temperature.to(x)
+    try:
+        return given.expand(x.shape[:-2]).unsqueeze(-1).unsqueeze(-1)
+    except RuntimeError as error:
+        raise ValueError(
+            f"temperature must be one number, or one for each problem of {tuple(x.shape[:-2])}, "
+            f"got shape {tuple(temperature.shape)}"
+        ) from error
