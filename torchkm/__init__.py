@@ -1,8 +1,8 @@
 """torchkm: k-means for PyTorch, from one function to a Trainer job.
 
 ``import torchkm`` loads torch and NumPy alone. The other faces load when they are asked for:
-``torchkm.nn``, ``torchkm.cluster``, ``torchkm.lightning``, ``torchkm.metrics`` and
-``torchkm.plotting``.
+``torchkm.nn``, ``torchkm.gradients``, ``torchkm.cluster``, ``torchkm.lightning``,
+``torchkm.metrics`` and ``torchkm.plotting``.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from torchkm import functional, solvers
 from torchkm.solvers import KMeansResult, kmeans
 
 if TYPE_CHECKING:
-    from torchkm import cluster, lightning, metrics, nn, plotting
+    from torchkm import cluster, gradients, lightning, metrics, nn, plotting
 
 __version__ = version("torchkm-kmeans")
 
-_ON_DEMAND = ("cluster", "lightning", "metrics", "nn", "plotting")
+_ON_DEMAND = ("cluster", "gradients", "lightning", "metrics", "nn", "plotting")
 
 __all__ = [
     "KMeansResult",
     "__version__",
     "cluster",
     "functional",
+    "gradients",
     "kmeans",
     "lightning",
     "metrics",

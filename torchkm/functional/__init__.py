@@ -7,6 +7,7 @@ No loop over passes, no module state and no device trick may live here.
 from torchkm.functional.assignment import Assignment, assign, distances
 from torchkm.functional.geometry import METRICS, unit
 from torchkm.functional.seeding import INITS, seed
+from torchkm.functional.soft import free_energy, responsibilities, soft_lloyd
 from torchkm.functional.stats import ClusterStats, accumulate, assign_and_accumulate
 
 __all__ = [
@@ -18,6 +19,9 @@ __all__ = [
     "assign",
     "assign_and_accumulate",
     "distances",
+    "free_energy",
+    "responsibilities",
     "seed",
+    "soft_lloyd",
     "unit",
 ]

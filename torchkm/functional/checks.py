@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,7 +60,7 @@ def check_number(name: str, value: Any, least: float, *, above: bool = False) ->
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
     number = float(value)
-    if not np.isfinite(number) or number < least or (above and number == least):
+    if not math.isfinite(number) or number < least or (above and number == least):
         bound = "above" if above else "at least"
         raise ValueError(f"{name} must be finite and {bound} {least:g}, got {value!r}")
     return number

@@ -38,12 +38,14 @@ class SoftProblem:
         sample_weight: ``(*batch, n)``, or None where each row counts once.
         temperature: ``(*batch, 1, 1)``.
         metric: ``"euclidean"`` or ``"cosine"``.
+        recompute: whether a backward pass computes responsibilities again, or finds them kept.
     """
 
     x: Tensor
     sample_weight: Tensor | None
     temperature: Tensor
     metric: str
+    recompute: bool = True
 
     @property
     def unit_rows(self) -> bool:
@@ -53,11 +55,13 @@ class SoftProblem:
     @property
     def weight(self) -> Tensor:
         """The weights, ``(*batch, n)``; ones where there are none."""
-        return self.x.new_ones(self.x.shape[:-1]) if self.sample_weight is None else self.sample_weight
+        if self.sample_weight is None:
+            return self.x.new_ones(self.x.shape[:-1])
+        return self.sample_weight
 
-    def with_inputs(self, x: Tensor, sample_weight: Tensor | None, temperature: Tensor) -> SoftProblem:
+    def of(self, x: Tensor, weight: Tensor, temperature: Tensor) -> SoftProblem:
         """Return the same problem of other tensors."""
-        return replace(self, x=x, sample_weight=sample_weight, temperature=temperature)
+        return replace(self, x=x, sample_weight=weight, temperature=temperature)
 
 
 def responsibilities(
@@ -255,11 +259,14 @@ def _summed(
 ) -> Tensor:
     """Add up what ``of_block`` says of each block of rows, less the origin."""
     weight, runs = problem.weight, list(blocks(problem, centred.shape[-2]))
-    again = len(runs) > 1 and torch.is_grad_enabled()
+    again = problem.recompute and len(runs) > 1 and torch.is_grad_enabled()
 
-    def of(rows: slice) -> Tensor:
-        args = problem.x[..., rows, :] - origin, weight[..., rows], centred, problem.temperature
-        return checkpoint(of_block, *args, use_reentrant=False) if again else of_block(*args)
+    def of_rows(rows: Tensor, *others: Tensor) -> Tensor:
+        return of_block(rows - origin, *others)
+
+    def of(run: slice) -> Tensor:
+        args = problem.x[..., run, :], weight[..., run], centred, problem.temperature
+        return checkpoint(of_rows, *args, use_reentrant=False) if again else of_rows(*args)
 
     return reduce(torch.add, map(of, runs))
 
@@ -304,7 +311,8 @@ def _broadcast(x: Tensor, centroids: Tensor) -> torch.Size:
     if x.device != centroids.device:
         raise ValueError(f"centroids must be on {x.device} as x is, got {centroids.device}")
     try:
-        return torch.broadcast_shapes(x.shape[:-2], centroids.shape[:-2])
+        shapes = x.shape[:-2], centroids.shape[:-2]
+        return torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ValueError(
             f"x {tuple(x.shape)} and centroids {tuple(centroids.shape)} must be of batches that "

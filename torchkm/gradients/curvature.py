@@ -13,6 +13,8 @@ of ``sum_i o_i r_ij x_i`` takes the place of the mass.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -74,7 +76,7 @@ class Curvature:
         s = rows @ w.mT - (self._centred * w).sum(-1).unsqueeze(-2)
         return s, shares * (s - (shares * s).sum(-1, keepdim=True))
 
-    def _blocks(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _blocks(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         return self._kept if self._kept is not None else map(self._block, self._runs)
 
     def _block(self, run: slice) -> tuple[Tensor, Tensor, Tensor]:

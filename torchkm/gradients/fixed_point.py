@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from torchkm.functional.checks import check_integer, check_number
 from torchkm.functional.soft import SoftProblem, as_soft_problem, soft_step
-from torchkm.gradients.implicit import Adjoint, ImplicitCentroids, UntrustedGradientWarning
+from torchkm.gradients.implicit import Adjoint, ImplicitCentroids, warn
 from torchkm.gradients.strategies import (
     Detach,
     Envelope,
@@ -114,7 +113,7 @@ def differentiated(
     """Settle a problem from centroids ``start (*batch, k, d)``."""
     adjoint = Adjoint()
     if isinstance(gradient, Unroll):
-        settled = settle(problem, start, max_iter, tol, _again if gradient.checkpoint else soft_step)
+        settled = settle(replace(problem, recompute=gradient.checkpoint), start, max_iter, tol)
         centroids = settled.centroids
     else:
         still = _held(problem)
@@ -142,7 +141,7 @@ def _attached(
     else:
         assert isinstance(gradient, Detach)
         out = _Refused.apply(*inputs, fixed)
-    return out  # type: ignore[no-any-return, no-untyped-call]
+    return out
 
 
 class _Refused(torch.autograd.Function):
@@ -164,21 +163,8 @@ class _Refused(torch.autograd.Function):
         )
 
 
-def _again(problem: SoftProblem, centroids: Tensor) -> Tensor:
-    """Make a step that is computed again in the backward pass."""
-
-    def step(x: Tensor, weight: Tensor, temperature: Tensor, centroids: Tensor) -> Tensor:
-        return soft_step(problem.with_inputs(x, weight, temperature), centroids)
-
-    inputs = problem.x, problem.weight, problem.temperature, centroids
-    out: Tensor = checkpoint(step, *inputs, use_reentrant=False)
-    return out
-
-
 def _held(problem: SoftProblem) -> SoftProblem:
-    return problem.with_inputs(
-        problem.x.detach(), problem.weight.detach(), problem.temperature.detach()
-    )
+    return problem.of(problem.x.detach(), problem.weight.detach(), problem.temperature.detach())
 
 
 def _check(problem: SoftProblem, settled: Settled, gradient: Gradient) -> None:
@@ -192,18 +178,19 @@ def _check(problem: SoftProblem, settled: Settled, gradient: Gradient) -> None:
     if not isinstance(gradient, (Implicit, OneStep)):
         return
     if not bool(settled.converged.all()):
-        _warn(
-            f"{int(settled.n_iter.max())} steps left a residual of {float(settled.residual.max()):.1e}; "
-            "give max_iter more of them, a larger tol, or start nearer"
+        warn(
+            f"{int(settled.n_iter.max())} steps left a residual of "
+            f"{float(settled.residual.max()):.1e}; give max_iter more of them, a larger tol, or "
+            "start nearer"
         )
     elif bool((settled.contraction > _SENSITIVE).any()):
         factor = float(settled.contraction.nan_to_num(0).max())
-        _warn(
+        warn(
             f"steps shrink by a factor of {factor:.4f} only, as near a change in the number of "
             "clusters; try another temperature, or Implicit(ridge=...)"
         )
     elif settled.centroids.shape[-2] > 1 and bool(_merged(problem, settled.centroids).any()):
-        _warn(
+        warn(
             "all centroids have merged: the temperature is above the critical one, twice the "
             "largest variance of the rows along a direction"
         )
@@ -212,7 +199,3 @@ def _check(problem: SoftProblem, settled: Settled, gradient: Gradient) -> None:
 def _merged(problem: SoftProblem, centroids: Tensor) -> Tensor:
     apart = centroids - centroids.mean(-2, keepdim=True)
     return apart.square().sum(-1).amax(-1).sqrt() < _MERGED * spread_of(problem)
-
-
-def _warn(what: str) -> None:
-    warnings.warn(f"the gradient is not to be trusted: {what}", UntrustedGradientWarning, stacklevel=4)

@@ -26,7 +26,7 @@ class UntrustedGradientWarning(UserWarning):
 
 @dataclass
 class Adjoint:
-    """What the last backward pass told of its linear system.
+    """What the last backward pass told of its linear system; nothing of ``Implicit(tol=0)``.
 
     Attributes:
         n_iter: products that were made, or None before.
@@ -98,7 +98,7 @@ def _by_gmres(
     inputs = [t.detach().requires_grad_() for t in (problem.x, problem.weight, problem.temperature)]
     at = centroids.detach().requires_grad_()
     with torch.enable_grad():
-        moved = soft_step(problem.with_inputs(*inputs), at)
+        moved = soft_step(problem.of(*inputs), at)
 
     def product(u: Tensor) -> Tensor:
         return (1 + options.ridge) * u - torch.autograd.grad(moved, at, u, retain_graph=True)[0]
@@ -116,19 +116,21 @@ def tolerance(options: Implicit, dtype: torch.dtype) -> float:
 
 def _tell(adjoint: Adjoint, solved: Solved, tol: float) -> None:
     """Write down how the solve went, and warn where it did not go well."""
-    adjoint.n_iter = solved.n_iter
-    if not tol:  # nothing may be read back
+    if not tol:  # nothing may be read back, and nothing written where it is traced
         return
+    adjoint.n_iter = solved.n_iter
     adjoint.residual, adjoint.definite = solved.residual.detach(), solved.definite
     if not bool(solved.definite.all()):
-        _warn("the centroids are no strict minimum of the free energy, so no gradient is defined")
+        warn("the centroids are no strict minimum of the free energy, so no gradient is defined")
     elif bool((solved.residual > _FAR_OFF * tol).any()):
         worst = float(solved.residual.max())
-        _warn(
+        warn(
             f"{solved.n_iter} products left {worst:.1e} of the linear system; give "
             "Implicit(max_iter=...) more of them, or Implicit(ridge=...)"
         )
 
 
-def _warn(what: str) -> None:
-    warnings.warn(f"the gradient is not to be trusted: {what}", UntrustedGradientWarning, stacklevel=2)
+def warn(what: str) -> None:
+    """Warn that a gradient is not to be trusted, and say why."""
+    message = f"the gradient is not to be trusted: {what}"
+    warnings.warn(message, UntrustedGradientWarning, stacklevel=5)

@@ -73,9 +73,7 @@ def conjugate_gradients(
     return Solved(solution, n_iter, left, definite.squeeze(-1).squeeze(-1))
 
 
-def gmres(
-    product: Callable[[Tensor], Tensor], right: Tensor, tol: float, max_iter: int
-) -> Solved:
+def gmres(product: Callable[[Tensor], Tensor], right: Tensor, tol: float, max_iter: int) -> Solved:
     """Solve ``A w = right`` for any ``A``: the problems of a batch as one.
 
     Source:
@@ -109,7 +107,8 @@ def gmres(
     solution = sum((w * v for w, v in zip(weights, basis, strict=False)), torch.zeros_like(right))
     batch = right.shape[:-2]
     left = (residual / torch.where(size > 0, size, 1)).expand(batch)
-    return Solved(solution, len(columns), left, torch.ones(batch, dtype=torch.bool, device=right.device))
+    definite = torch.ones(batch, dtype=torch.bool, device=right.device)  # it is not asked
+    return Solved(solution, len(columns), left, definite)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

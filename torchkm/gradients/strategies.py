@@ -105,7 +105,7 @@ def as_gradient(gradient: Any) -> Gradient:
     """
     if isinstance(gradient, str):
         return GRADIENTS[check_known("gradient", gradient, GRADIENTS)]()
-    if isinstance(gradient, tuple(GRADIENTS.values())):
-        return gradient  # type: ignore[no-any-return]
+    if isinstance(gradient, Implicit | OneStep | Unroll | Envelope | Detach):
+        return gradient
     known = ", ".join(sorted(GRADIENTS))
     raise TypeError(f"gradient must be a name ({known}) or a strategy, got {gradient!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,7 +38,6 @@ def settle(
     centroids: Tensor,
     max_iter: int,
     tol: float,
-    step: Callable[[SoftProblem, Tensor], Tensor] = soft_step,
 ) -> Settled:
     """Make soft Lloyd steps from ``centroids (*batch, k, d)`` until none moves them by ``tol``.
 
@@ -53,7 +51,7 @@ def settle(
     n_iter = torch.zeros(batch, dtype=torch.int64, device=centroids.device)
     going = torch.ones(batch, dtype=torch.bool, device=centroids.device)
     for _ in range(max_iter):
-        moved = step(problem, centroids)
+        moved = soft_step(problem, centroids)
         apart = (moved - centroids).detach().square().mean((-2, -1)).sqrt()
         apart = apart * centroids.shape[-1] ** 0.5 / spread
         shrunk = torch.where(residual > least, apart / residual, contraction)
