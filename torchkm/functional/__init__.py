@@ -9,12 +9,14 @@ from torchkm.functional.geometry import METRICS, unit
 from torchkm.functional.seeding import INITS, seed
 from torchkm.functional.soft import free_energy, responsibilities, soft_lloyd
 from torchkm.functional.stats import ClusterStats, accumulate, assign_and_accumulate
+from torchkm.functional.transport import Plan, sinkhorn, transport_cost
 
 __all__ = [
     "INITS",
     "METRICS",
     "Assignment",
     "ClusterStats",
+    "Plan",
     "accumulate",
     "assign",
     "assign_and_accumulate",
@@ -22,6 +24,8 @@ __all__ = [
     "free_energy",
     "responsibilities",
     "seed",
+    "sinkhorn",
     "soft_lloyd",
+    "transport_cost",
     "unit",
 ]

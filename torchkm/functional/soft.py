@@ -220,7 +220,8 @@ def as_soft_problem(
         TypeError: as ``responsibilities``.
         ValueError: as ``responsibilities``.
     """
-    x, centroids = _as_floats(x, "x", 2), _as_floats(centroids, "centroids", 2)
+    x = as_floats(x, "x", "(*batch, n, d)", 2)
+    centroids = as_floats(centroids, "centroids", "(*batch, k, d)", 2)
     dtype = compute_dtype(x.dtype, centroids.dtype)
     batch = _broadcast(x, centroids)
     x, centroids = x.to(dtype), centroids.to(dtype).expand(*batch, *centroids.shape[-2:])
@@ -229,14 +230,14 @@ def as_soft_problem(
     x = x.expand(*batch, *x.shape[-2:])
     weight = sample_weight
     if weight is not None:
-        weight = _as_floats(weight, "sample_weight", 1).to(dtype)
+        weight = as_floats(weight, "sample_weight", "(*batch, n)", 1).to(dtype)
         if weight.shape[-1] != x.shape[-2]:
             raise ValueError(
                 f"sample_weight must have one number for each row: expected (..., {x.shape[-2]}), "
                 f"got {tuple(weight.shape)}"
             )
         weight = weight.expand(x.shape[:-1])
-    return SoftProblem(x, weight, _as_temperature(temperature, x), metric), centroids
+    return SoftProblem(x, weight, as_temperature(temperature, x), metric), centroids
 
 
 def origin_amid(problem: SoftProblem, centroids: Tensor) -> Tensor:
@@ -282,18 +283,34 @@ def shares_of(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
     return _scores(rows, centred, temperature).softmax(-1)
 
 
+def sq_distances(x: Tensor, centroids: Tensor) -> Tensor:
+    """Return squared distances ``(*batch, n, k)``, with derivatives of two orders.
+
+    Measured from amid the centroids; never below zero, but for rounding.
+    """
+    origin = centroids.detach().mean(-2, keepdim=True)
+    rows, centred = x - origin, centroids - origin
+    norms = rows.square().sum(-1, keepdim=True) + centred.square().sum(-1).unsqueeze(-2)
+    return norms - 2 * rows @ centred.mT
+
+
 def in_own_precision(x: Tensor) -> torch.autocast:
     """Turn autocast off where ``x`` lies: distances keep their digits."""
     return torch.autocast(x.device.type, enabled=False)
 
 
-def _as_floats(value: Any, name: str, ndim: int) -> Tensor:
+def as_floats(value: Any, name: str, shape: str, ndim: int) -> Tensor:
+    """Return a tensor of float numbers, of ``ndim`` dimensions or more.
+
+    Raises:
+        TypeError: something else.
+        ValueError: fewer dimensions, or no numbers; the message has the ``shape`` to give.
+    """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         what = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a tensor of float numbers, got {what}")
     if value.ndim < ndim or value.numel() == 0:
-        wanted = "(*batch, n, d)" if ndim == 2 else "(*batch, n)"
-        raise ValueError(f"{name} must have shape {wanted} and numbers, got {tuple(value.shape)}")
+        raise ValueError(f"{name} must have shape {shape} and numbers, got {tuple(value.shape)}")
     return value
 
 
@@ -320,8 +337,13 @@ def _broadcast(x: Tensor, centroids: Tensor) -> torch.Size:
         ) from error
 
 
-def _as_temperature(temperature: Any, x: Tensor) -> Tensor:
-    """Return the temperature as ``(*batch, 1, 1)``."""
+def as_temperature(temperature: Any, x: Tensor) -> Tensor:
+    """Return the temperature as ``(*batch, 1, 1)``, for problems ``x (*batch, n, d)``.
+
+    Raises:
+        TypeError: neither a number nor a tensor.
+        ValueError: not above 0, or a shape that does not broadcast to ``(*batch,)``.
+    """
     if not isinstance(temperature, Tensor):
         number = check_number("temperature", temperature, 0, above=True)
         return x.new_tensor(number).expand(*x.shape[:-2], 1, 1)

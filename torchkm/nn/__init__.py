@@ -5,5 +5,20 @@ No k-means arithmetic, no scikit-learn names and no Lightning may live here.
 """
 
 from torchkm.nn.kmeans import KMeans
+from torchkm.nn.soft import SoftAssignment, SoftKMeans
+from torchkm.nn.temperature import (
+    AnnealedTemperature,
+    AutoTemperature,
+    LearntTemperature,
+    Temperature,
+)
 
-__all__ = ["KMeans"]
+__all__ = [
+    "AnnealedTemperature",
+    "AutoTemperature",
+    "KMeans",
+    "LearntTemperature",
+    "SoftAssignment",
+    "SoftKMeans",
+    "Temperature",
+]
