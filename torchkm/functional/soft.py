@@ -279,8 +279,14 @@ def _scores(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
 
 
 def shares_of(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
-    """Return the responsibilities ``(*batch, b, k)`` of rows, both less an origin."""
-    return _scores(rows, centred, temperature).softmax(-1)
+    """Return the responsibilities ``(*batch, b, k)`` of rows, both less an origin.
+
+    What is too small to matter is zero: products with numbers below the normal ones take many
+    times as long.
+    """
+    shares = _scores(rows, centred, temperature).softmax(-1)
+    least = torch.finfo(shares.dtype).tiny ** 0.5
+    return torch.nn.functional.threshold(shares, least, 0.0)
 
 
 def sq_distances(x: Tensor, centroids: Tensor) -> Tensor:
