@@ -96,7 +96,7 @@ def _timed(x: Tensor, start: Tensor, temperature: float, way: Gradient) -> dict[
         return tensor
 
     with torch.no_grad():
-        step = _seconds(lambda: soft_lloyd(x, start, temperature))
+        steps = [_seconds(lambda: soft_lloyd(x, start, temperature)) for _ in range(7)]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         begun = time.perf_counter()
         found = fixed_point(rows, start, temperature, gradient=way, max_iter=_STEPS, tol=1e-30)
@@ -106,7 +106,7 @@ def _timed(x: Tensor, start: Tensor, temperature: float, way: Gradient) -> dict[
     return {
         "forward": forward,
         "backward": backward,
-        "step": step,
+        "step": median(steps),
         "saved_bytes": sum(sizes.values()),
         "products": found.adjoint.n_iter or 0,
         "contraction": found.contraction.item(),

@@ -89,3 +89,15 @@ def test_figures_in_the_readme_are_those_in_the_results():
     assert growth.as_table(growth.summary(shapes["runs"])) in README
     work = json.loads((results / "passes.json").read_text())["fits"]
     assert passes.as_table(work, 60_000) in (ROOT / "docs" / "design.md").read_text()
+
+
+def test_what_gradients_cost_is_as_it_was_measured():
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        import json
+
+        import gradients
+    finally:
+        sys.path.pop(0)
+    found = json.loads((ROOT / "docs/results/gradients.json").read_text())
+    assert gradients.as_table(found["cost"]) in (ROOT / "docs/gradients.md").read_text()

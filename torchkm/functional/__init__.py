@@ -1,7 +1,8 @@
 """WHAT k-means computes: pure functions on tensors, the three steps and how centroids are seeded.
 
 Everything here checks its input, keeps no state and leaves the caller's tensors as they were.
-No loop over passes, no module state and no device trick may live here.
+No loop over passes, no module state and no device trick may live here; a transport plan is one
+function of its cost, however many updates it takes.
 """
 
 from torchkm.functional.assignment import Assignment, assign, distances

@@ -12,6 +12,7 @@ all of it can be traced, compiled and mapped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -281,12 +282,13 @@ def _scores(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
 def shares_of(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
     """Return the responsibilities ``(*batch, b, k)`` of rows, both less an origin.
 
-    What is too small to matter is zero: products with numbers below the normal ones take many
-    times as long.
+    What is too small to matter is zero: with numbers below the normal ones, products here and in
+    the backward pass take many times as long.
     """
-    shares = _scores(rows, centred, temperature).softmax(-1)
-    least = torch.finfo(shares.dtype).tiny ** 0.5
-    return torch.nn.functional.threshold(shares, least, 0.0)
+    scores = _scores(rows, centred, temperature)
+    scores = scores - scores.detach().amax(-1, keepdim=True)
+    least = math.log(torch.finfo(scores.dtype).tiny) / 2
+    return torch.nn.functional.threshold(scores, least, -torch.inf).softmax(-1)
 
 
 def sq_distances(x: Tensor, centroids: Tensor) -> Tensor:
