@@ -138,7 +138,7 @@ def as_table(runs: list[dict[str, Any]]) -> str:
 
 def errors() -> list[dict[str, Any]]:
     """Return how far each way is off, on each small problem at each temperature."""
-    ways = {
+    ways: dict[str, Gradient] = {
         "implicit": Implicit(tol=1e-13),
         "one step": OneStep(1),
         "4 steps": OneStep(4),
@@ -171,7 +171,7 @@ def _gradient(
     x: Tensor, start: Tensor, heat: float, upstream: Tensor, way: Gradient, **options: Any
 ) -> Tensor:
     rows = x.clone().requires_grad_()
-    given = {"max_iter": 20_000, "tol": 1e-14, **options}
+    given: dict[str, Any] = {"max_iter": 20_000, "tol": 1e-14, **options}
     found = fixed_point(rows, start, heat, gradient=way, **given)
     return torch.autograd.grad((found.centroids * upstream).sum(), rows)[0]
 
@@ -182,7 +182,7 @@ def _by_differences(
     """Return the gradient by central differences, and the contraction; None where all merge."""
     n, d = x.shape
     moves = _STEP * torch.eye(n * d, dtype=x.dtype).view(n * d, n, d)
-    given = {"gradient": "envelope", "max_iter": 20_000, "tol": 1e-15}
+    given: dict[str, Any] = {"gradient": "envelope", "max_iter": 20_000, "tol": 1e-15}
     at = fixed_point(x, start, heat, **given).centroids
     ends = [fixed_point(x + sign * moves, at, heat, **given).centroids for sign in (1, -1)]
     apart = ((ends[0] - ends[1]) * upstream).sum((-2, -1)) / (2 * _STEP)
