@@ -29,6 +29,7 @@ def sure_and_right(x, centroids):
 def product(request, monkeypatch):
     """Prove in bfloat16, on any machine, or in the dtype of the rows."""
     if request.param == "bfloat16" and not bfloat16.adds_in_float32():
+        # On such a machine the code under test never multiplies in bfloat16 either.
         pytest.skip("products of bfloat16 lose digits here")
     monkeypatch.setattr(bfloat16, "pays", lambda: request.param == "bfloat16")
     monkeypatch.setattr(bfloat16, "_MANY", 1)

@@ -27,7 +27,7 @@ from torchkm.functional.geometry import uses_unit_rows
 from torchkm.kernels import compute_dtype, rows_of
 
 # Clusters whose responsibilities sum to less keep their centroid.
-_NOTHING = 1e-30
+NOTHING = 1e-30
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def soft_step(problem: SoftProblem, centroids: Tensor) -> Tensor:
         origin = origin_amid(problem, centroids)
         masses, sums = soft_sums(problem, origin, centroids - origin)
         masses = masses.unsqueeze(-1)  # (*batch, k, 1)
-        held = masses > _NOTHING
+        held = masses > NOTHING
         if problem.unit_rows:
             moved = torch.nn.functional.normalize(sums, dim=-1)
         else:
@@ -337,6 +337,7 @@ def _broadcast(x: Tensor, centroids: Tensor) -> torch.Size:
         raise ValueError(f"centroids must be on {x.device} as x is, got {centroids.device}")
     try:
         shapes = x.shape[:-2], centroids.shape[:-2]
+        # torch gives this one function no types.
         return torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ValueError(

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from torchkm.functional.soft import SoftProblem, blocks, origin_amid, shares_of, soft_sums
+from torchkm.functional.soft import NOTHING, SoftProblem, blocks, origin_amid, shares_of, soft_sums
 
 # Responsibilities of up to so many numbers are kept from one product to the next.
 _KEPT = 2**25
@@ -38,7 +38,8 @@ class Curvature:
         self._runs = list(blocks(problem, centroids.shape[-2]))
         masses, sums = soft_sums(problem, self._origin, self._centred)
         size = torch.linalg.vector_norm(sums, dim=-1) if problem.unit_rows else masses
-        self.diagonal = size.unsqueeze(-1)
+        # A cluster that nothing belongs to stays where it is: its equation stands alone.
+        self.diagonal = torch.where(masses > NOTHING, size, 1).unsqueeze(-1)
         self._ridge = ridge
         n_shares = problem.x.shape[:-1].numel() * centroids.shape[-2]
         self._kept = [self._block(rows) for rows in self._runs] if n_shares <= _KEPT else None

@@ -12,7 +12,6 @@ from torchkm.functional.checks import check_integer, check_number
 from torchkm.functional.soft import SoftProblem, as_soft_problem, soft_step
 from torchkm.gradients.implicit import Adjoint, ImplicitCentroids, warn
 from torchkm.gradients.strategies import (
-    Detach,
     Envelope,
     Gradient,
     Implicit,
@@ -112,6 +111,8 @@ def differentiated(
 ) -> FixedPoint:
     """Settle a problem from centroids ``start (*batch, k, d)``."""
     adjoint = Adjoint()
+    if tol:
+        _check_signs(problem)
     if isinstance(gradient, Unroll):
         settled = settle(replace(problem, recompute=gradient.checkpoint), start, max_iter, tol)
         centroids = settled.centroids
@@ -137,11 +138,8 @@ def _attached(
         return fixed
     inputs = problem.x, problem.weight, problem.temperature, start
     if isinstance(gradient, Implicit):
-        out = ImplicitCentroids.apply(*inputs, fixed, problem.metric, gradient, adjoint)
-    else:
-        assert isinstance(gradient, Detach)
-        out = _Refused.apply(*inputs, fixed)
-    return out
+        return ImplicitCentroids.apply(*inputs, fixed, problem.metric, gradient, adjoint)
+    return _Refused.apply(*inputs, fixed)
 
 
 class _Refused(torch.autograd.Function):
@@ -165,6 +163,20 @@ class _Refused(torch.autograd.Function):
 
 def _held(problem: SoftProblem) -> SoftProblem:
     return problem.of(problem.x.detach(), problem.weight.detach(), problem.temperature.detach())
+
+
+def _check_signs(problem: SoftProblem) -> None:
+    """Raise where a weight is negative or a temperature is not above zero.
+
+    Raises:
+        ValueError: the message has the number.
+    """
+    if not bool((problem.temperature > 0).all()):
+        least = float(problem.temperature.min())
+        raise ValueError(f"temperature must be above 0, got {least:g}")
+    if problem.sample_weight is not None and bool((problem.sample_weight < 0).any()):
+        least = float(problem.sample_weight.min())
+        raise ValueError(f"sample_weight must not be negative, got {least:g}")
 
 
 def _check(problem: SoftProblem, settled: Settled, gradient: Gradient) -> None:

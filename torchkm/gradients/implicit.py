@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchkm.functional.soft import SoftProblem, in_own_precision, soft_step
+from torchkm.functional.soft import (
+    NOTHING,
+    SoftProblem,
+    in_own_precision,
+    origin_amid,
+    soft_step,
+    soft_sums,
+)
 from torchkm.gradients.curvature import Curvature
 from torchkm.gradients.linear import Solved, conjugate_gradients, gmres
 from torchkm.gradients.strategies import Implicit
@@ -95,6 +102,11 @@ def _by_gmres(
     problem: SoftProblem, centroids: Tensor, upstream: Tensor, options: Implicit, adjoint: Adjoint
 ) -> tuple[Tensor, ...]:
     """Solve ``(1 + ridge - J') u = upstream`` with ``J'`` from the gradient of the map itself."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "Implicit(solver='gmres') has no second derivatives, and create_graph=True asks for "
+            "them; use solver='cg'"
+        )
     inputs = [t.detach().requires_grad_() for t in (problem.x, problem.weight, problem.temperature)]
     at = centroids.detach().requires_grad_()
     with torch.enable_grad():
@@ -103,6 +115,10 @@ def _by_gmres(
     def product(u: Tensor) -> Tensor:
         return (1 + options.ridge) * u - torch.autograd.grad(moved, at, u, retain_graph=True)[0]
 
+    # One that nothing belongs to stays where it is, whatever the rows do.
+    origin = origin_amid(problem, centroids)
+    masses = soft_sums(problem, origin, centroids - origin)[0].unsqueeze(-1)
+    upstream = torch.where(masses > NOTHING, upstream, 0)
     tol = tolerance(options, centroids.dtype)
     solved = gmres(product, upstream, tol, options.max_iter)
     _tell(adjoint, solved, tol)

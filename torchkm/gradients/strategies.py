@@ -23,8 +23,8 @@ class Implicit:
         max_iter: products with the curvature at most.
         ridge: added to the system, in shares of its diagonal: bounds the gradient near a
             bifurcation, at the price of a bias.
-        solver: ``"cg"`` for the symmetric system of soft k-means, ``"gmres"`` for what only the
-            map's own gradient is used of; ``"auto"`` is ``"cg"``.
+        solver: ``"cg"`` for the symmetric system of soft k-means, with derivatives of two orders;
+            ``"gmres"`` uses the gradient of the map alone, and has one; ``"auto"`` is ``"cg"``.
     """
 
     tol: float | None = None
