@@ -27,7 +27,7 @@ from machine import describe_machine
 from torch import Tensor
 
 from torchkm.functional import seed, soft_lloyd
-from torchkm.functional.soft import as_soft_problem
+from torchkm.functional.soft_problem import as_soft_problem
 from torchkm.gradients import Gradient, Implicit, OneStep, Unroll, fixed_point
 from torchkm.gradients.curvature import Curvature
 

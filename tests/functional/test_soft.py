@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from torchkm.functional import free_energy, responsibilities, soft, soft_lloyd
-from torchkm.functional.soft import as_soft_problem
+from torchkm.functional.soft_problem import as_soft_problem
 from torchkm.gradients.curvature import Curvature
 
 METRICS = pytest.mark.parametrize("metric", ["euclidean", "cosine"])

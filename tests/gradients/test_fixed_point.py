@@ -1,44 +1,20 @@
 """Gradients of converged centroids: against each other, finite differences and their bounds."""
 
-import warnings
-
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from torchkm.functional.soft import as_soft_problem
+from torchkm.functional.soft_problem import as_soft_problem
 from torchkm.gradients import (
     Implicit,
     OneStep,
     Unroll,
-    UntrustedGradientWarning,
-    as_gradient,
     fixed_point,
 )
 from torchkm.gradients.curvature import Curvature
 
 METRICS = pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 FAR = {"max_iter": 5000, "tol": 1e-14}
-
-
-def mixture(generator, n, k, d, spread=0.7):
-    """Return rows about ``k`` points, weights, and where to start, in float64."""
-    points = 2 * torch.randn(k, d, generator=generator, dtype=torch.float64)
-    at = torch.randint(k, (n,), generator=generator)
-    x = points[at] + spread * torch.randn(n, d, generator=generator, dtype=torch.float64)
-    weight = torch.rand(n, generator=generator, dtype=torch.float64) + 0.2
-    return x, weight, points + 0.1
-
-
-def derivatives(x, weight, start, temperature, upstream, gradient, **options):
-    """Return the fixed point, and the gradients of its product with ``upstream``."""
-    inputs = x.clone().requires_grad_(), weight.clone().requires_grad_()
-    temperature = torch.tensor(temperature, dtype=x.dtype, requires_grad=True)
-    found = fixed_point(
-        inputs[0], start, temperature, inputs[1], gradient=gradient, **{**FAR, **options}
-    )
-    loss = (found.centroids * upstream).sum()
-    return found, torch.autograd.grad(loss, (*inputs, temperature))
 
 
 def differences(x, weight, start, temperature, upstream, metric, directions):
@@ -58,7 +34,7 @@ def differences(x, weight, start, temperature, upstream, metric, directions):
 
 @METRICS
 @pytest.mark.parametrize("seed", range(6))
-def test_implicit_is_unrolled_is_what_differences_say(metric, seed):
+def test_implicit_is_unrolled_is_what_differences_say(metric, seed, mixture, derivatives):
     generator = torch.Generator().manual_seed(seed)
     n, k, d = (
         int(torch.randint(low, high, (), generator=generator))
@@ -88,7 +64,7 @@ def test_implicit_is_unrolled_is_what_differences_say(metric, seed):
 @pytest.mark.parametrize(
     "gradient", [Implicit(tol=1e-13), Implicit(tol=1e-13, solver="gmres"), Unroll(), Unroll(True)]
 )
-def test_gradcheck_of_every_exact_way(gradient, metric, generator):
+def test_gradcheck_of_every_exact_way(gradient, metric, generator, mixture):
     x, weight, start = mixture(generator, 12, 3, 2)
     heat = torch.tensor(0.8 if metric == "euclidean" else 0.2, dtype=torch.float64)
     inputs = [t.requires_grad_() for t in (x, weight, heat, start)]
@@ -101,7 +77,7 @@ def test_gradcheck_of_every_exact_way(gradient, metric, generator):
 
 
 @METRICS
-def test_two_orders_of_the_implicit_gradient_and_of_steps(metric, generator):
+def test_two_orders_of_the_implicit_gradient_and_of_steps(metric, generator, mixture):
     x, weight, start = mixture(generator, 9, 2, 2)
     heat = torch.tensor(0.8 if metric == "euclidean" else 0.2, dtype=torch.float64)
     inputs = [t.requires_grad_() for t in (x, weight, heat)]
@@ -119,7 +95,7 @@ def test_two_orders_of_the_implicit_gradient_and_of_steps(metric, generator):
     assert gradgradcheck(few_steps, (*inputs, start))
 
 
-def test_the_start_is_forgotten(generator):
+def test_the_start_is_forgotten(generator, mixture):
     x, weight, start = mixture(generator, 40, 3, 2)
     start.requires_grad_()
     found = fixed_point(x.requires_grad_(), start, 1.0, weight)
@@ -129,7 +105,7 @@ def test_the_start_is_forgotten(generator):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0, 6.0])
-def test_steps_miss_the_gradient_by_no_more_than_their_bound(temperature, generator):
+def test_steps_miss_the_gradient_by_no_more_than_their_bound(temperature, generator, mixture):
     """Along any change of the rows, as the masses measure length: by JVP, one row at a time."""
     x, weight, start = mixture(generator, 30, 3, 2)
     found = fixed_point(x, start, temperature, weight, **FAR)
@@ -157,7 +133,7 @@ def test_steps_miss_the_gradient_by_no_more_than_their_bound(temperature, genera
 
 
 @pytest.mark.parametrize("gradient", ["implicit", "one_step"])
-def test_memory_does_not_grow_with_the_steps(gradient, generator):
+def test_memory_does_not_grow_with_the_steps(gradient, generator, mixture):
     x, weight, start = mixture(generator, 300, 4, 3, spread=1.5)
     x.requires_grad_()
 
@@ -176,7 +152,7 @@ def test_memory_does_not_grow_with_the_steps(gradient, generator):
     assert kept(5) == kept(50)
 
 
-def test_a_batch_is_its_problems_one_by_one(generator):
+def test_a_batch_is_its_problems_one_by_one(generator, mixture, derivatives):
     problems = [mixture(generator, 40, 3, 2, spread) for spread in (0.3, 0.8, 1.2)]
     x, weight, start = (torch.stack(parts) for parts in zip(*problems, strict=True))
     heats = torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64)
@@ -196,7 +172,7 @@ def test_a_batch_is_its_problems_one_by_one(generator):
             torch.testing.assert_close(mine, whole[i], rtol=1e-7, atol=1e-9)
 
 
-def test_float32_is_near_float64(generator):
+def test_float32_is_near_float64(generator, mixture, derivatives):
     x, weight, start = mixture(generator, 200, 4, 3)
     upstream = torch.randn(4, 3, generator=generator, dtype=torch.float64)
     _, exact = derivatives(x, weight, start, 1.0, upstream, "implicit")
@@ -207,7 +183,7 @@ def test_float32_is_near_float64(generator):
         assert (mine.double() - theirs).norm() <= 1e-3 * theirs.norm()
 
 
-def test_no_temperature_is_hard_assignment(generator):
+def test_no_temperature_is_hard_assignment(generator, mixture, derivatives):
     x, weight, start = mixture(generator, 40, 3, 2, spread=0.2)
     upstream = torch.randn(3, 2, generator=generator, dtype=torch.float64)
     found, (by_x, _, _) = derivatives(x, weight, start, 1e-3, upstream, "implicit")
@@ -216,7 +192,7 @@ def test_no_temperature_is_hard_assignment(generator):
     torch.testing.assert_close(by_x, (weight / masses[labels]).unsqueeze(1) * upstream[labels])
 
 
-def test_rows_and_centroids_move_along(generator):
+def test_rows_and_centroids_move_along(generator, mixture, derivatives):
     """Shift and scale the rows, and the gradient goes along."""
     x, weight, start = mixture(generator, 40, 3, 2)
     upstream = torch.randn(3, 2, generator=generator, dtype=torch.float64)
@@ -227,7 +203,7 @@ def test_rows_and_centroids_move_along(generator):
     torch.testing.assert_close(scaled[2], plain[2] / 3, rtol=1e-6, atol=1e-9)
 
 
-def test_the_envelope_is_exact_for_the_objective_and_constant(generator):
+def test_the_envelope_is_exact_for_the_objective_and_constant(generator, mixture):
     from torchkm.functional import free_energy
 
     x, weight, start = mixture(generator, 30, 3, 2)
@@ -240,21 +216,13 @@ def test_the_envelope_is_exact_for_the_objective_and_constant(generator):
     assert gradcheck(energy, x.requires_grad_())
 
 
-def test_detached_centroids_refuse_a_backward_pass(generator):
-    x, weight, start = mixture(generator, 30, 3, 2)
-    found = fixed_point(x.requires_grad_(), start, 1.0, weight, gradient="detach")
-    with pytest.raises(RuntimeError, match="gradient='implicit'"):
-        found.centroids.sum().backward()
-    assert torch.isfinite(found.centroids.detach()).all()
-
-
 def fixed(x, start):
     options = {"max_iter": 40, "tol": 0, "gradient": Implicit(tol=0, max_iter=12)}
     return fixed_point(x, start, 1.0, **options).centroids
 
 
 @pytest.fixture
-def batch(generator):
+def batch(generator, mixture):
     problems = [mixture(generator, 20, 3, 2) for _ in range(3)]
     x, _, start = (torch.stack(parts) for parts in zip(*problems, strict=True))
     return x, start
@@ -283,64 +251,7 @@ def test_a_fixed_number_of_steps_compiles_whole(batch):
     torch.testing.assert_close(*grads)
 
 
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"max_iter": 2}, "2 steps left a residual"),
-        ({"temperature": 1e3, "max_iter": 500}, "all centroids have merged"),
-    ],
-)
-def test_gradients_that_mean_little_are_warned_of(change, match, generator):
-    x, weight, start = mixture(generator, 40, 3, 2)
-    given = {"temperature": 1.0, "sample_weight": weight, **change}
-    with pytest.warns(UntrustedGradientWarning, match=match):
-        fixed_point(x, start, **given)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fixed_point(x, start, gradient="envelope", **given)
-
-
-def test_steps_that_hardly_shrink_are_warned_of(generator):
-    """Just below the temperature at which two clusters become one."""
-    x = torch.randn(400, 1, generator=generator, dtype=torch.float64)
-    critical = 2 * x.var(correction=0).item()
-    start = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-    with pytest.warns(UntrustedGradientWarning, match="steps shrink by a factor of 0.99"):
-        found = fixed_point(x, start, 0.998 * critical, max_iter=20000, tol=1e-10)
-    assert found.contraction < 1
-
-
-def test_a_saddle_and_a_short_solve_are_warned_of(generator):
-    x, weight, start = mixture(generator, 40, 3, 2)
-    x.requires_grad_()
-    found = fixed_point(x, start, 1.0, weight, gradient=Implicit(max_iter=1))
-    with pytest.warns(UntrustedGradientWarning, match="1 products left"):
-        found.centroids.square().sum().backward()
-    assert found.adjoint.n_iter == 1
-    both = (
-        x.detach().mean(0).expand(2, 2).clone()
-    )  # on the mean, and below the critical temperature
-    with pytest.warns(UntrustedGradientWarning, match="merged"):
-        found = fixed_point(x, both, 0.1)
-    with pytest.warns(UntrustedGradientWarning, match="no strict minimum"):
-        (found.centroids * torch.tensor([[1.0], [-1.0]])).sum().backward()
-    assert not found.adjoint.definite
-
-
-def test_a_ridge_bounds_the_gradient(generator):
-    x = torch.randn(400, 1, generator=generator, dtype=torch.float64)
-    heat = 0.99 * 2 * x.var(correction=0).item()
-    start = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-    upstream = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-    weight = torch.ones(400, dtype=torch.float64)
-    sizes = [
-        derivatives(x, weight, start, heat, upstream, Implicit(ridge=ridge))[1][0].norm()
-        for ridge in (0.0, 0.1, 1.0)
-    ]
-    assert sizes[0] > 2 * sizes[1] > 2 * sizes[2]
-
-
-def test_one_cluster_is_the_mean(generator):
+def test_one_cluster_is_the_mean(generator, mixture):
     x, _, _ = mixture(generator, 20, 3, 2)
     found = fixed_point(x.requires_grad_(), x[:1].detach(), 1.0)
     found.centroids.sum().backward()
@@ -349,7 +260,9 @@ def test_one_cluster_is_the_mean(generator):
 
 @METRICS
 @pytest.mark.parametrize("solver", ["cg", "gmres"])
-def test_a_cluster_that_nothing_belongs_to_has_no_gradient(solver, metric, generator):
+def test_a_cluster_that_nothing_belongs_to_has_no_gradient(
+    solver, metric, generator, mixture, derivatives
+):
     x, weight, start = mixture(generator, 40, 3, 2, spread=0.1)
     x, start = x.abs() + 1, start.abs() + 1
     start[2] = -start[2] * (1 if metric == "cosine" else 100)
@@ -360,48 +273,3 @@ def test_a_cluster_that_nothing_belongs_to_has_no_gradient(solver, metric, gener
     assert (found.centroids[2] * start[2] > 0).all()
     for mine, theirs in zip(implicit, unrolled, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-8)
-
-
-def test_gmres_refuses_a_second_order(generator):
-    x, weight, start = mixture(generator, 20, 2, 2)
-    found = fixed_point(x.requires_grad_(), start, 1.0, weight, gradient=Implicit(solver="gmres"))
-    with pytest.raises(RuntimeError, match="no second derivatives"):
-        torch.autograd.grad(found.centroids.square().sum(), x, create_graph=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"temperature": torch.tensor(-1.0)}, "temperature must be above 0, got -1"),
-        ({"sample_weight": -torch.ones(20)}, "sample_weight must not be negative, got -1"),
-    ],
-)
-def test_numbers_of_a_wrong_sign_raise(change, match, generator):
-    x, weight, start = mixture(generator, 20, 2, 2)
-    with pytest.raises(ValueError, match=match):
-        fixed_point(x, start, **{"temperature": 1.0, "sample_weight": weight, **change})
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_rows_that_are_not_finite_raise(bad, generator):
-    x, weight, start = mixture(generator, 20, 3, 2)
-    x[4, 1] = bad
-    with pytest.raises(ValueError, match="must be finite"):
-        fixed_point(x, start, 1.0, weight)
-
-
-def test_strategies_have_names_and_options():
-    assert as_gradient("implicit") == Implicit()
-    assert as_gradient(OneStep(3)).steps == 3
-    with pytest.raises(ValueError, match="gradient must be one of 'detach', 'envelope'"):
-        as_gradient("autodiff")
-    with pytest.raises(TypeError, match="gradient must be a name"):
-        as_gradient(3)
-    with pytest.raises(ValueError, match="max_iter must be at least 1"):
-        Implicit(max_iter=0)
-    with pytest.raises(ValueError, match="ridge must be"):
-        Implicit(ridge=-1.0)
-    with pytest.raises(ValueError, match="solver must be one of"):
-        Implicit(solver="lu")
-    with pytest.raises(ValueError, match="steps must be at least 1"):
-        OneStep(0)

@@ -9,7 +9,7 @@ import torch
 from torch.autograd import gradcheck
 
 from torchkm.functional import responsibilities
-from torchkm.functional.soft import as_soft_problem
+from torchkm.functional.soft_problem import as_soft_problem
 from torchkm.gradients import Implicit, fixed_point
 from torchkm.nn import AnnealedTemperature, AutoTemperature, LearntTemperature, SoftKMeans
 from torchkm.nn.assignments import Balanced, Gumbel, Soft, StraightThrough, TopM

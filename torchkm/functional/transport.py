@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from torchkm.functional.checks import check_integer, check_number
-from torchkm.functional.soft import as_floats, as_temperature, in_own_precision
+from torchkm.functional.soft import in_own_precision
+from torchkm.functional.soft_problem import as_floats, as_temperature
 from torchkm.kernels import compute_dtype
 
 # Masses below this have the logarithm of it: a row or centroid without mass takes no part.

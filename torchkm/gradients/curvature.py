@@ -18,7 +18,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from torchkm.functional.soft import NOTHING, SoftProblem, blocks, origin_amid, shares_of, soft_sums
+from torchkm.functional.soft import NOTHING, blocks, origin_amid, shares_of, soft_sums
+from torchkm.functional.soft_problem import SoftProblem
 
 # Responsibilities of up to so many numbers are kept from one product to the next.
 _KEPT = 2**25

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from torchkm.functional.checks import check_integer, check_number
-from torchkm.functional.soft import SoftProblem, as_soft_problem, soft_step
+from torchkm.functional.soft import soft_step
+from torchkm.functional.soft_problem import SoftProblem, as_soft_problem
 from torchkm.gradients.implicit import Adjoint, ImplicitCentroids, warn
 from torchkm.gradients.strategies import (
     Envelope,

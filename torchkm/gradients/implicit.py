@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchkm.functional.soft import (
-    NOTHING,
-    SoftProblem,
-    in_own_precision,
-    origin_amid,
-    soft_step,
-    soft_sums,
-)
+from torchkm.functional.soft import NOTHING, in_own_precision, origin_amid, soft_step, soft_sums
+from torchkm.functional.soft_problem import SoftProblem
 from torchkm.gradients.curvature import Curvature
 from torchkm.gradients.linear import Solved, conjugate_gradients, gmres
 from torchkm.gradients.strategies import Implicit

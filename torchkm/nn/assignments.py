@@ -12,7 +12,8 @@ from torch.nn.functional import one_hot
 from torchkm.functional import sinkhorn
 from torchkm.functional.checks import as_generator, check_integer, check_known, check_number
 from torchkm.functional.sampling import uniform
-from torchkm.functional.soft import SoftProblem, sq_distances
+from torchkm.functional.soft import sq_distances
+from torchkm.functional.soft_problem import SoftProblem
 
 
 @dataclass(frozen=True)

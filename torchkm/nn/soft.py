@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchkm import functional
 from torchkm.functional.checks import as_generator, check_integer, check_number
 from torchkm.functional.geometry import uses_unit_rows
-from torchkm.functional.soft import SoftProblem, as_soft_problem
-from torchkm.functional.soft import as_temperature as as_problem_temperature
+from torchkm.functional.soft_problem import SoftProblem, as_soft_problem
+from torchkm.functional.soft_problem import as_temperature as as_problem_temperature
 from torchkm.gradients import Adjoint, as_gradient
 from torchkm.gradients.fixed_point import differentiated
 from torchkm.nn.assignments import as_assignment

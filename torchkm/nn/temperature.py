@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from torchkm.functional.checks import check_integer, check_number
-from torchkm.functional.soft import SoftProblem, sq_distances
+from torchkm.functional.soft import sq_distances
+from torchkm.functional.soft_problem import SoftProblem
 
 # Rows that the scale of distances is taken from.
 _ROWS = 1024

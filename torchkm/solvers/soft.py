@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchkm.functional.soft import SoftProblem, soft_step
+from torchkm.functional.soft import soft_step
+from torchkm.functional.soft_problem import SoftProblem
 
 # Steps that move the centroids by less than so many roundings say nothing of how they shrink.
 _ROUNDINGS = 100
