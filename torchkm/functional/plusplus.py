@@ -88,23 +88,29 @@ def _greedy(
     rows: Tensor, k: int, weight: Tensor, generator: torch.Generator, trials: int | None = None
 ) -> Tensor:
     """Choose ``k`` of the centred ``rows (m, d)`` by greedy D2 sampling; returns ``(k,)``."""
-    space, trials = _Space(rows), trials or 2 + int(math.log(k))
-    chosen, potential = _one_by_one(space, min(k, _ONE_BY_ONE), trials, weight, generator)
+    trials, few = trials or 2 + int(math.log(k)), min(k, _ONE_BY_ONE)
+    first = draw_with_replacement(weight, uniform((1,), generator, weight.device), weight)
+    draws = uniform((few - 1, trials), generator, weight.device)
+    if kernels.has_gpu_kernels(rows):
+        chosen, potential = kernels.plusplus(rows, few, weight.float(), first, draws)
+    else:
+        chosen, potential = _one_by_one(_Space(rows), first, draws, weight)
     if len(chosen) == k:
         return chosen
-    return _in_blocks(space, chosen, potential, k, trials, weight, generator)
+    return _in_blocks(_Space(rows), chosen, potential, k, trials, weight, generator)
 
 
 def _one_by_one(
-    space: _Space, k: int, trials: int, weight: Tensor, generator: torch.Generator
+    space: _Space, first: Tensor, draws: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Choose ``k`` rows, each from ``trials``; return them and the potential ``(m,)`` left."""
-    device = weight.device
-    chosen = torch.empty(k, dtype=torch.int64, device=device)
-    first = draw_with_replacement(weight, uniform((1,), generator, device), weight)
+    """Choose a row beside the ``first (1,)`` for each of ``draws (k - 1, t)``.
+
+    Returns:
+        The rows chosen ``(k,)``, and the potential ``(m,)`` that they leave.
+    """
+    chosen = torch.empty(len(draws) + 1, dtype=torch.int64, device=weight.device)
     chosen[:1] = first
     potential = space.sq_distances(first)[0].clamp_(min=0).index_fill_(0, first, 0)  # (m,)
-    draws = uniform((k - 1, trials), generator, device)
     weighs = weight.to(potential.dtype)
     for number, some in enumerate(draws, start=1):
         drawn = draw_with_replacement(potential * weighs, some, weight)

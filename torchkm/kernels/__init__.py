@@ -1,12 +1,17 @@
-"""HOW k-means runs on hardware: plain reference, blocked and sparse path behind one dispatcher.
+"""HOW k-means runs on hardware: plain reference, blocked, sparse and GPU path, one dispatcher.
 
 Device tricks, block sizes and memory live here and nowhere else: also what labels and copies of
 the rows are kept from one pass to the next. No checks of user input and no choice of algorithm.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from torchkm.kernels.csr import CsrRows, Rows, dense_rows, take_rows
 from torchkm.kernels.dispatch import (
     distances,
+    has_gpu_kernels,
     inertia_and_sums_of_each,
     is_compact,
     labels,
@@ -14,6 +19,9 @@ from torchkm.kernels.dispatch import (
     nearest,
     nearest_and_sums,
     origin_of,
+    passes,
+    plusplus,
+    precisions,
     rough_sums,
     segment_sums,
     sides,
@@ -25,16 +33,21 @@ from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tracker import PRECISIONS, Tracker
 
+if TYPE_CHECKING:
+    from torchkm.kernels.gpu.passes import Passes
+
 __all__ = [
     "PRECISIONS",
     "CsrRows",
     "OrderedRows",
+    "Passes",
     "Rows",
     "SparseTracker",
     "Tracker",
     "compute_dtype",
     "dense_rows",
     "distances",
+    "has_gpu_kernels",
     "inertia_and_sums_of_each",
     "is_compact",
     "labels",
@@ -42,6 +55,9 @@ __all__ = [
     "nearest",
     "nearest_and_sums",
     "origin_of",
+    "passes",
+    "plusplus",
+    "precisions",
     "rough_sums",
     "rows_of",
     "rows_per_block",

@@ -6,7 +6,10 @@ is off inside, and so are fast products. Nothing here records gradients.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +20,10 @@ from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.sparse_tracker import SparseTracker
-from torchkm.kernels.tracker import Tracker
+from torchkm.kernels.tracker import PRECISIONS, Tracker
+
+if TYPE_CHECKING:
+    from torchkm.kernels.gpu.passes import Passes
 
 # Rows so narrow, or so few numbers in all, are scored in every pass: to find out which of them to
 # score takes longer. They are kept once more, and in float64, up to so many numbers.
@@ -28,8 +34,54 @@ def _in_blocks(x: Rows) -> ModuleType:
     return sparse if isinstance(x, CsrRows) else blocked
 
 
-def _backend(x: Rows) -> ModuleType:
-    return reference if torch.compiler.is_compiling() else _in_blocks(x)
+def _backend(x: Rows, *others: Tensor) -> Any:
+    if torch.compiler.is_compiling():
+        return reference
+    if has_gpu_kernels(x) and torch.float64 not in [other.dtype for other in others]:
+        from torchkm.kernels.gpu import once
+
+        return once
+    return _in_blocks(x)
+
+
+def has_gpu_kernels(x: Rows) -> bool:
+    """Return whether rows ``x`` lie on a GPU that there are kernels for: not in float64."""
+    if isinstance(x, CsrRows) or not x.is_cuda or x.dtype == torch.float64:
+        return False
+    return _runs_triton(x.device)
+
+
+@cache
+def _runs_triton(device: torch.device) -> bool:
+    if torch.version.cuda is None or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def precisions(x: Rows) -> tuple[str, ...]:
+    """Return what rows ``x`` may be asked to be scored in."""
+    if not has_gpu_kernels(x):
+        return PRECISIONS
+    from torchkm.kernels.gpu import formats
+
+    return formats.PRECISIONS
+
+
+def passes(*args: Any, **settings: Any) -> Passes:
+    """Return what makes passes over rows on a GPU; see ``kernels/gpu/passes.py``."""
+    from torchkm.kernels.gpu.passes import Passes
+
+    return Passes(*args, **settings)
+
+
+@in_full_precision
+def plusplus(
+    rows: Tensor, k: int, weight: Tensor, first: Tensor, draws: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Choose ``k`` of ``rows (m, d)`` on their GPU, by greedy k-means++ from given draws."""
+    from torchkm.kernels.gpu import seeding
+
+    return seeding.one_by_one(rows, k, weight, first, draws)
 
 
 def origin_of(x: Rows, unit_rows: bool) -> Tensor:
@@ -53,7 +105,7 @@ def nearest(x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tupl
 
     Rows and centroids are shifted by ``origin (d,)``, a point amid the rows.
     """
-    labels, sq_distances = _backend(x).nearest(x, centroids, unit_rows, origin)
+    labels, sq_distances = _backend(x, centroids).nearest(x, centroids, unit_rows, origin)
     return labels, sq_distances
 
 
@@ -66,7 +118,11 @@ def nearest_and_sums(
     origin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return labels, squared distances, ``counts (k,)`` and ``sums (k, d)`` from one read."""
-    return _in_blocks(x).nearest_and_sums(x, centroids, sample_weight, unit_rows, origin)
+    backend = _in_blocks(x) if torch.compiler.is_compiling() else _backend(x, centroids)
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = backend.nearest_and_sums(
+        x, centroids, sample_weight, unit_rows, origin
+    )
+    return found
 
 
 @in_full_precision

@@ -23,7 +23,7 @@ from torchkm.solvers.rules import Lloyd
 from torchkm.solvers.update import CentroidState, reseed_and_update
 
 # How far a step may be extrapolated. At 1 it would never come to rest.
-_MOST_MOMENTUM = 0.9
+MOST_MOMENTUM = 0.9
 
 # The inertia from sums loses its digits where it is this much smaller than that about the origin.
 _CANCELLED = {torch.float32: 0.05, torch.float64: 1e-4}
@@ -42,7 +42,7 @@ class Momentum:
         n_steps: made since the last start.
     """
 
-    most: float = _MOST_MOMENTUM
+    most: float = MOST_MOMENTUM
     means: Tensor | None = None
     inertia: float = float("inf")
     n_steps: int = 0
@@ -79,7 +79,7 @@ class Descent:
         centroids: Tensor,
         precision: str,
         watch: Watch | None,
-        most_momentum: float = _MOST_MOMENTUM,
+        most_momentum: float = MOST_MOMENTUM,
     ) -> None:
         self.problem, self.centroids, self.means = problem, centroids, centroids
         self.noise = float("inf")

@@ -23,6 +23,8 @@ from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.functional.stats import mean_and_variance
 from torchkm.kernels import CsrRows
+from torchkm.solvers import on_device
+from torchkm.solvers.descent import MOST_MOMENTUM
 from torchkm.solvers.lloyd import lloyd
 from torchkm.solvers.loop import Fit, Stopping, run
 from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status, Watch
@@ -207,7 +209,7 @@ def solve(
     if refine and isinstance(problem.x, CsrRows):
         raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
     if isinstance(settings.solver, str) and settings.solver == "auto":
-        fit = progress(problem, k, init, n_init, settings.precision, effort, generator)
+        fit = _auto(problem, k, init, n_init, settings.precision, effort, generator)
     else:
         rule = as_rule(settings.solver, also=("auto",))
         _check_only_auto(settings)
@@ -228,6 +230,23 @@ def result_of(fit: Fit) -> KMeansResult:
     )
 
 
+def _auto(
+    problem: Problem,
+    k: int,
+    init: Init,
+    n_init: int,
+    precision: str,
+    effort: Effort,
+    generator: torch.Generator,
+) -> Fit:
+    if not kernels.has_gpu_kernels(problem.x) or effort.refine:
+        return progress(problem, k, init, n_init, precision, effort, generator)
+    starts = torch.stack([seeds(problem, k, init, generator) for _ in range(n_init)])
+    return on_device.descend(
+        problem, starts, precision, effort.max_iter, effort.tol, MOST_MOMENTUM, effort.watch
+    )
+
+
 def _by_rule(
     problem: Problem,
     k: int,
@@ -238,6 +257,8 @@ def _by_rule(
     effort: Effort,
     generator: torch.Generator,
 ) -> Fit:
+    if isinstance(rule, Lloyd) and kernels.has_gpu_kernels(problem.x):
+        return _lloyd_on_device(problem, k, init, n_init, effort, generator)
     check_finite(problem.x)
     mean, variance = mean_and_variance(problem)
     problem = problem.from_origin(mean)  # as in scikit-learn
@@ -248,6 +269,18 @@ def _by_rule(
         if isinstance(rule, Lloyd) and kernels.is_compact(problem.x):
             return lloyd(problem, centroids, stopping)
         return run(problem, centroids, rule, batch_size, stopping, generator)
+
+    return min((one_run() for _ in range(n_init)), key=lambda fit: fit.inertia)
+
+
+def _lloyd_on_device(
+    problem: Problem, k: int, init: Init, n_init: int, effort: Effort, generator: torch.Generator
+) -> Fit:
+    def one_run() -> Fit:
+        starts = seeds(problem, k, init, generator).unsqueeze(0)
+        return on_device.descend(
+            problem, starts, "auto", effort.max_iter, effort.tol, 0.0, effort.watch
+        )
 
     return min((one_run() for _ in range(n_init)), key=lambda fit: fit.inertia)
 

@@ -1,0 +1,83 @@
+"""Shapes of tiles: how many rows and centroids a program works on at once.
+
+Measured on an H200 (docs/results/gpu-notes.md). Another GPU gets the same answers; where its shared
+memory is too small for them, smaller ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+# Rows up to this width stay in registers and shared memory while all centroids pass by.
+_RESIDENT = 256
+
+# Columns that a product takes at once where rows are wider.
+_STEP = 64
+
+# Programs for each multiprocessor where they share a list of rows.
+_PROGRAMS = 16
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a program of a scoring kernel works on.
+
+    Attributes:
+        rows: at once.
+        centroids: at once; a power of two.
+        columns: of a product's step.
+        warps: to a program.
+        stages: loads under way.
+    """
+
+    rows: int
+    centroids: int
+    columns: int
+    warps: int
+    stages: int
+
+
+def width_of(d: int) -> int:
+    """Return how many columns operands of ``d`` numbers are padded to."""
+    return max(16, power_of_two(d)) if d <= _RESIDENT else -(-d // _STEP) * _STEP
+
+
+def is_resident(width: int, dtype: torch.dtype) -> bool:
+    """Return whether rows of ``width`` columns stay while the centroids pass by."""
+    return width * dtype.itemsize <= 2 * _RESIDENT and width == power_of_two(width)
+
+
+def scoring_tile(k: int, width: int, dtype: torch.dtype) -> Tile:
+    """Return the tile for the product with ``k`` centroids in ``dtype``."""
+    centroids = max(16, power_of_two(k))
+    if dtype.itemsize > 2:
+        return Tile(128, min(centroids, 256), min(width, 32), 8 if centroids > 64 else 4, 3)
+    if centroids <= 32:
+        return Tile(128, centroids, min(width, _STEP), 4, 4)
+    if is_resident(width, dtype):
+        return Tile(256 if width <= 128 else 128, 64, min(width, _STEP), 8, 3)
+    return Tile(128, min(centroids, 256), _STEP, 8, 3)
+
+
+def again_tile(tile: Tile, width: int) -> Tile:
+    """Return the tile for the doubtful rows, which are few and scored in float32."""
+    return Tile(32, min(tile.centroids, 64), min(width, _STEP), 4, 3)
+
+
+def n_programs(device: torch.device) -> int:
+    """Return how many programs to start that share a list of rows."""
+    if device.type != "cuda":
+        return 3
+    return _PROGRAMS * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def power_of_two(n: int) -> int:
+    """Return the smallest power of two that is at least ``n``."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def features(d: int) -> int:
+    """Return how many of ``d`` numbers a program takes at once."""
+    return min(1024, max(16, power_of_two(d)))
