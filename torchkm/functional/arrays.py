@@ -220,6 +220,24 @@ def as_values(values: Any, name: str) -> Tensor:
     return values
 
 
+def as_device(device: Any, x: Rows) -> torch.device:
+    """Return the device of a name, or that of rows ``x`` for None.
+
+    Raises:
+        ValueError: no such device here, or sparse rows, which stay where they are.
+    """
+    if device is None:
+        return x.device
+    try:
+        found = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device must be one that torch has here, got {device!r}: {reason}") from error
+    if isinstance(x, CsrRows) and found != x.device:
+        raise ValueError(f"sparse rows stay where they are, on {x.device}, got device={device!r}")
+    return found
+
+
 def check_same_device(x: Rows, other: Tensor, name: str) -> None:
     """Raise where ``other`` does not lie on the device of the rows.
 

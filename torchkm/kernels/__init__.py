@@ -26,6 +26,7 @@ from torchkm.kernels.dispatch import (
     segment_sums,
     sides,
     sq_differences,
+    streamed,
     track,
 )
 from torchkm.kernels.layout import compute_dtype, rows_of, rows_per_block, sum_dtype, unit
@@ -35,11 +36,13 @@ from torchkm.kernels.tracker import PRECISIONS, Tracker
 
 if TYPE_CHECKING:
     from torchkm.kernels.gpu.passes import Passes
+    from torchkm.kernels.gpu.state import State as PassState
 
 __all__ = [
     "PRECISIONS",
     "CsrRows",
     "OrderedRows",
+    "PassState",
     "Passes",
     "Rows",
     "SparseTracker",
@@ -64,6 +67,7 @@ __all__ = [
     "segment_sums",
     "sides",
     "sq_differences",
+    "streamed",
     "sum_dtype",
     "take_rows",
     "track",

@@ -24,6 +24,7 @@ from torchkm.kernels.tracker import PRECISIONS, Tracker
 
 if TYPE_CHECKING:
     from torchkm.kernels.gpu.passes import Passes
+    from torchkm.kernels.gpu.streaming import Streamed
 
 # Rows so narrow, or so few numbers in all, are scored in every pass: to find out which of them to
 # score takes longer. They are kept once more, and in float64, up to so many numbers.
@@ -72,6 +73,13 @@ def passes(*args: Any, **settings: Any) -> Passes:
     from torchkm.kernels.gpu.passes import Passes
 
     return Passes(*args, **settings)
+
+
+def streamed(*args: Any, **settings: Any) -> Streamed:
+    """Return what makes passes over rows on the host; see ``kernels/gpu/streaming.py``."""
+    from torchkm.kernels.gpu.streaming import Streamed
+
+    return Streamed(*args, **settings)
 
 
 @in_full_precision

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchkm import kernels
-from torchkm.functional.arrays import check_finite
+from torchkm.functional.arrays import as_device, as_tensor, check_finite
 from torchkm.functional.checks import (
     as_generator,
     check_callable,
@@ -23,8 +23,7 @@ from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.functional.stats import mean_and_variance
 from torchkm.kernels import CsrRows
-from torchkm.solvers import on_device
-from torchkm.solvers.descent import MOST_MOMENTUM
+from torchkm.solvers import on_device, streamed
 from torchkm.solvers.lloyd import lloyd
 from torchkm.solvers.loop import Fit, Stopping, run
 from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status, Watch
@@ -87,6 +86,7 @@ def kmeans(
     metric: str = "euclidean",
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
+    device: str | torch.device | None = None,
 ) -> KMeansResult:
     """Cluster rows around ``k`` centroids.
 
@@ -107,8 +107,9 @@ def kmeans(
         refine: ``"auto"`` only: once settled, up to so many rounds of swaps that take centroids
             from where they are hardly missed to where one more helps most; 20 are many.
         precision: ``"auto"`` only: what rows are scored in. ``"auto"`` takes bfloat16 for float32
-            rows where the CPU has instructions for it; ``"float32"`` never does, ``"bfloat16"``
-            always. Labels are those of float32 either way.
+            rows where the CPU has instructions for it, and float16 on a GPU; ``"float32"`` never
+            does, ``"bfloat16"`` always; ``"float16"`` and ``"tf32"`` are for GPUs. Labels are
+            those of float32 either way (on a GPU: of float32 split into three TF32 products).
         batch_size: rows to a batch, for the solvers that use them. Batches are made equal, so
             the last is no small remainder.
         max_iter: passes over all rows at most. Rounds of ``refine`` make more of them.
@@ -119,6 +120,8 @@ def kmeans(
             unit length, inertia sums ``2 - 2 cos``.
         generator: where randomness comes from; None draws a fresh seed from the system.
         callback: called with a ``PassRecord`` after each pass; a true answer stops the run.
+        device: where to work, as ``"cuda"``; None is where the rows lie. Rows that do not fit
+            there stay on the host, and every pass reads them block by block; pinned rows fastest.
 
     Returns:
         A ``KMeansResult``. Its labels and inertia belong to its centroids, whatever stopped it.
@@ -152,7 +155,7 @@ def kmeans(
         sample_weight,
         as_generator(generator),
         None if callback is None else lambda record, _: callback(record),
-        Settings(n_init, solver, refine, precision, batch_size, max_iter, tol, metric),
+        Settings(n_init, solver, refine, precision, batch_size, max_iter, tol, metric, device),
     )
     warn_of_empty(result)
     return result
@@ -185,6 +188,7 @@ class Settings:
     max_iter: int = 300
     tol: float = 1e-4
     metric: str = "euclidean"
+    device: str | torch.device | None = None
 
 
 @torch.no_grad()
@@ -205,16 +209,34 @@ def solve(
     max_iter = check_integer("max_iter", settings.max_iter, 1)
     refine = check_integer("refine", settings.refine, 0)
     effort = Effort(check_number("tol", settings.tol, 0), max_iter, refine, watch)
+    device = as_device(settings.device, problem.x)
+    is_streamed = device != problem.x.device and not streamed.fits(problem.x, device)
+    if not is_streamed:
+        problem, init = _on(device, problem, init)
     check_precision(settings.precision, problem)
     if refine and isinstance(problem.x, CsrRows):
         raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
-    if isinstance(settings.solver, str) and settings.solver == "auto":
+    if is_streamed:
+        going = on_device.Going(settings.precision, max_iter, effort.tol)
+        fit = streamed.descend(problem, k, init, device, going, watch, generator)
+    elif isinstance(settings.solver, str) and settings.solver == "auto":
         fit = _auto(problem, k, init, n_init, settings.precision, effort, generator)
     else:
         rule = as_rule(settings.solver, also=("auto",))
         _check_only_auto(settings)
         fit = _by_rule(problem, k, init, n_init, rule, batch_size, effort, generator)
     return result_of(fit)
+
+
+def _on(device: torch.device, problem: Problem, init: Init) -> tuple[Problem, Init]:
+    """Return a problem and where it starts on ``device``."""
+    if device == problem.x.device or not isinstance(problem.x, Tensor):
+        return problem, init
+    weight = problem.sample_weight
+    weight = None if weight is None else weight.to(device)
+    if not isinstance(init, str) and not callable(init):
+        init = as_tensor(init, "init").to(device)
+    return replace(problem, x=problem.x.to(device), sample_weight=weight), init
 
 
 def result_of(fit: Fit) -> KMeansResult:
@@ -242,9 +264,8 @@ def _auto(
     if not kernels.has_gpu_kernels(problem.x) or effort.refine:
         return progress(problem, k, init, n_init, precision, effort, generator)
     starts = torch.stack([seeds(problem, k, init, generator) for _ in range(n_init)])
-    return on_device.descend(
-        problem, starts, precision, effort.max_iter, effort.tol, MOST_MOMENTUM, effort.watch
-    )
+    going = on_device.Going(precision, effort.max_iter, effort.tol)
+    return on_device.descend(problem, starts, going, effort.watch)
 
 
 def _by_rule(
@@ -276,11 +297,11 @@ def _by_rule(
 def _lloyd_on_device(
     problem: Problem, k: int, init: Init, n_init: int, effort: Effort, generator: torch.Generator
 ) -> Fit:
+    going = on_device.Going("auto", effort.max_iter, effort.tol, momentum=0)
+
     def one_run() -> Fit:
         starts = seeds(problem, k, init, generator).unsqueeze(0)
-        return on_device.descend(
-            problem, starts, "auto", effort.max_iter, effort.tol, 0.0, effort.watch
-        )
+        return on_device.descend(problem, starts, going, effort.watch)
 
     return min((one_run() for _ in range(n_init)), key=lambda fit: fit.inertia)
 

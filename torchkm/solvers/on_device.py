@@ -8,102 +8,125 @@ proves every label, so that it ends where float32 would.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional.arrays import check_finite
-from torchkm.functional.assignment import check_norms, sq_distances_to
-from torchkm.functional.geometry import unit
+from torchkm.functional.assignment import check_norms
+from torchkm.functional.geometry import unit, uses_unit_rows
 from torchkm.functional.problem import Problem
-from torchkm.functional.stats import ClusterStats
+from torchkm.solvers.descent import MOST_MOMENTUM
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import PassRecord, Status, Watch
 
 # By what a problem on the device says that it is done.
-_STATUS = {1: Status.LABELS_UNCHANGED, 2: Status.TOLERANCE, 3: Status.MAX_ITER}
+STATUS = {1: Status.LABELS_UNCHANGED, 2: Status.TOLERANCE, 3: Status.MAX_ITER}
+_AT_MAX_ITER = 3
 
 # Passes between two looks at whether all is done.
 _AT_ONCE = 4
 
-# The inertia from sums, which are whole numbers, is good to this share of that about the origin.
-_CANCELLED = 1e-6
+
+class Going(NamedTuple):
+    """How far passes go.
+
+    Attributes:
+        precision: what rows are scored in.
+        max_iter: passes at most.
+        tol: squared movement that counts as none, in mean variances of a feature.
+        momentum: how far steps are extrapolated; 0 makes Lloyd's passes.
+    """
+
+    precision: str
+    max_iter: int
+    tol: float
+    momentum: float = MOST_MOMENTUM
 
 
-def descend(
-    problem: Problem,
-    starts: Tensor,
-    precision: str,
-    max_iter: int,
-    tol: float,
-    momentum: float,
-    watch: Watch | None,
-) -> Fit:
+class Fits(NamedTuple):
+    """Where ``b`` problems ended.
+
+    Attributes:
+        centroids: ``(b, k, d)``.
+        labels: to these centroids, ``(b, n)`` int64.
+        inertia: about these centroids, ``(b,)`` float64.
+        n_iter: passes made, ``(b,)``.
+        status: why each stopped.
+        precision: what rows were scored in.
+    """
+
+    centroids: Tensor
+    labels: Tensor
+    inertia: Tensor
+    n_iter: Tensor
+    status: tuple[Status, ...]
+    precision: str
+
+
+def descend(problem: Problem, starts: Tensor, going: Going, watch: Watch | None) -> Fit:
     """Make passes from each of ``starts (r, k, d)`` until nothing moves; return the best fit.
 
-    With ``momentum`` labels are proven once the centroids have settled, otherwise in every pass.
+    With momentum labels are proven once the centroids have settled, otherwise in every pass.
     Several starts share each read of the rows until the best of them is known.
 
     Raises:
         ValueError: rows that are not finite, or too large to square.
         RuntimeError: too little memory; the message says how much there should be.
     """
+    x, weight = problem.x, problem.sample_weight
+    if not isinstance(x, Tensor):
+        raise TypeError("passes on a GPU are for dense rows")
     if len(starts) > 1:
-        starts = _best(problem, starts, precision, max_iter, tol, momentum)
-    passes = _passes(problem, starts, precision, max_iter, tol, momentum)
-    stopped = False
-    if momentum and passes.form.proves:
-        stopped = _settle(passes, False, watch)
-        if not stopped and int(passes.state.done[0]) != 3:
-            passes.reopen()
-            stopped = _settle(passes, True, watch)
-    else:
-        stopped = _settle(passes, True, watch)
-    status = Status.CALLBACK if stopped else _STATUS[int(passes.state.done[0])]
-    return _finished(problem, passes, status)
+        passes = _measured(x, weight, problem.metric, starts, going)
+        _settle(passes, False, None)
+        passes.rest()
+        starts = passes.centroids[passes.inertia().argmin()].unsqueeze(0).clone()
+        del passes
+    passes = _measured(x, weight, problem.metric, starts, going)
+    stopped = _settle_and_prove(passes, going, watch)
+    history = records(passes.state, passes.block.n, 0)
+    fits = _finished(passes)
+    status = Status.CALLBACK if stopped else fits.status[0]
+    inertia = float(fits.inertia[0])
+    return Fit(fits.centroids[0], fits.labels[0], inertia, status, history, fits.precision)
 
 
-def _best(
-    problem: Problem, starts: Tensor, precision: str, max_iter: int, tol: float, momentum: float
-) -> Tensor:
-    """Return where the best of ``starts (r, k, d)`` leads, ``(1, k, d)``."""
-    passes = _passes(problem, starts, precision, max_iter, tol, momentum)
-    _settle(passes, False, None)
-    passes.look()
-    best = passes.inertia().argmin()
-    return passes.state.centroids[best].unsqueeze(0)
+def descend_each(
+    x: Tensor, weight: Tensor | None, metric: str, starts: Tensor, going: Going
+) -> Fits:
+    """Make passes over the rows ``x (b, n, d)`` of each problem, from ``starts (b, k, d)``.
+
+    Raises:
+        ValueError: as ``descend``.
+        RuntimeError: as ``descend``.
+    """
+    passes = _measured(x, weight, metric, starts, going)
+    _settle_and_prove(passes, going, None)
+    return _finished(passes)
 
 
-def _passes(
-    problem: Problem, starts: Tensor, precision: str, max_iter: int, tol: float, momentum: float
+def _measured(
+    x: Tensor, weight: Tensor | None, metric: str, starts: Tensor, going: Going
 ) -> kernels.Passes:
-    """Return passes over the rows of a problem, measured."""
-    x = problem.x
-    assert isinstance(x, Tensor)
-    rows = unit(x.float()) if problem.unit_rows else x
-    passes = with_room(rows, starts, problem.sample_weight, precision, max_iter, momentum, problem)
-    extent = passes.measure()
-    check_reach(x, extent)
-    passes.state.still.copy_(tol * passes.variance())
+    """Return passes over rows ``x``, measured."""
+    unit_rows = uses_unit_rows(metric)
+    rows = x
+    if unit_rows:
+        rows = unit(x.float().view(-1, x.shape[-1])).view(x.shape)
+    passes = _with_room(rows, weight, starts, going, unit_rows)
+    check_reach(x, passes.measure())
+    passes.state.still.copy_(going.tol * passes.variance())
     return passes
 
 
-def with_room(
-    rows: Tensor,
-    starts: Tensor,
-    weight: Tensor | None,
-    precision: str,
-    max_iter: int,
-    momentum: float,
-    problem: Problem,
+def _with_room(
+    rows: Tensor, weight: Tensor | None, starts: Tensor, going: Going, unit_rows: bool
 ) -> kernels.Passes:
-    """Return passes; without a rounded copy of the rows where there is no memory for it.
-
-    Raises:
-        RuntimeError: too little memory even so.
-    """
-    ways = [precision, "tf32"] if precision == "auto" else [precision]
+    """Return passes; without a rounded copy of the rows where there is no memory for it."""
+    ways = [going.precision, "tf32"] if going.precision == "auto" else [going.precision]
     for way in ways:
         try:
             return kernels.passes(
@@ -111,18 +134,17 @@ def with_room(
                 starts,
                 weight,
                 precision=way,
-                max_iter=max_iter,
-                momentum=momentum,
-                unit_rows=problem.unit_rows,
+                max_iter=going.max_iter,
+                momentum=going.momentum,
+                unit_rows=unit_rows,
             )
         except torch.cuda.OutOfMemoryError:
-            continue
-    n, b = rows.shape[-2], len(starts)
-    needed = b * n * 28 + starts.numel() * 40
-    free = torch.cuda.mem_get_info(rows.device)[0]
+            torch.cuda.empty_cache()
+    n, b, k = rows.shape[-2], len(starts), starts.shape[1]
+    needed, free = b * n * 40 + starts.numel() * 40, torch.cuda.mem_get_info(rows.device)[0]
     raise RuntimeError(
-        f"too little memory on {rows.device}: {n:,} rows in {b} problems with k={starts.shape[1]} "
-        f"need about {needed / 1e9:.1f} GB beside the rows, and {free / 1e9:.1f} GB are free"
+        f"too little memory on {rows.device}: {b} problems of {n:,} rows with k={k} need about "
+        f"{needed / 1e9:.1f} GB beside their rows, and {free / 1e9:.1f} GB are free"
     )
 
 
@@ -132,9 +154,22 @@ def check_reach(x: Tensor, extent: Tensor) -> None:
     Raises:
         ValueError: as ``check_norms``.
     """
+    rows = x.reshape(-1, x.shape[-1])
     if not math.isfinite(float(extent)):
-        check_finite(x.reshape(-1, x.shape[-1]))
-    check_norms(x, extent.double().square().float().reshape(1) * x.shape[-1])
+        check_finite(rows)
+    check_norms(rows, extent.double().square().reshape(1).float() * x.shape[-1])
+
+
+def _settle_and_prove(passes: kernels.Passes, going: Going, watch: Watch | None) -> bool:
+    """Make passes until nothing moves, the last with proven labels; return whether watch stopped."""
+    if not going.momentum or not passes.form.proves:
+        return _settle(passes, True, watch)
+    if _settle(passes, False, watch):
+        return True
+    if bool((passes.state.done == _AT_MAX_ITER).any()):
+        return False
+    passes.reopen()
+    return _settle(passes, True, watch)
 
 
 def _settle(passes: kernels.Passes, proven: bool, watch: Watch | None) -> bool:
@@ -154,34 +189,30 @@ def _settle(passes: kernels.Passes, proven: bool, watch: Watch | None) -> bool:
 def _settle_watched(passes: kernels.Passes, proven: bool, watch: Watch) -> bool:
     while True:
         passes.advance(1, proven=proven)
-        record = records(passes, 0)[-1]
-        stop = watch(record, passes.state.means[0].clone())
+        record = records(passes.state, passes.block.n, 0)[-1]
+        stop = bool(watch(record, passes.state.means[0].clone()))
         if passes.ask().is_done():
             return False
         if stop:
-            passes.state.done.fill_(3)
             return True
 
 
-def records(passes: kernels.Passes, problem: int) -> tuple[PassRecord, ...]:
-    """Return what the passes of a problem saw."""
-    n, n_passes = passes.block.n, int(passes.state.n_passes[problem])
-    figures = passes.state.history[problem, :n_passes].tolist()
+def records(state: kernels.PassState, n: int, problem: int) -> tuple[PassRecord, ...]:
+    """Return what the passes of a problem with ``n`` rows saw."""
+    figures = state.history[problem, : int(state.n_passes[problem])].tolist()
     return tuple(
-        PassRecord(
-            number, max(inertia, 0.0), shift, int(changed), int(reseeded), n, n, int(rescored)
-        )
-        for number, (inertia, shift, changed, reseeded, rescored) in enumerate(figures, start=1)
+        PassRecord(i, max(inertia, 0.0), shift, int(changed), int(reseeded), n, n, int(rescored))
+        for i, (inertia, shift, changed, reseeded, rescored) in enumerate(figures, start=1)
     )
 
 
-def _finished(problem: Problem, passes: kernels.Passes, status: Status) -> Fit:
-    """Return the fit that ends at the last means."""
-    history = records(passes, 0)
+def _finished(passes: kernels.Passes) -> Fits:
+    """Return where the last means are, and whose rows are nearest to them."""
+    state = passes.state
+    reasons, n_iter = state.done.tolist(), state.n_passes.long()
     passes.rest()
-    centroids, labels = passes.state.centroids[0].clone(), passes.labels[0].long()
-    inertia = float(passes.inertia()[0])
-    if inertia < _CANCELLED * float(passes.state.sq_norms[0]):
-        sq_distances = sq_distances_to(problem, centroids, labels)
-        inertia = ClusterStats.weighed(sq_distances, problem.sample_weight).item()
-    return Fit(centroids, labels, inertia, status, history, passes.form.name)
+    status = tuple(STATUS.get(reason, Status.CALLBACK) for reason in reasons)
+    labels = passes.labels.long()
+    return Fits(
+        passes.centroids.clone(), labels, passes.inertia(), n_iter, status, passes.form.name
+    )

@@ -220,7 +220,10 @@ def step(
         kept = column < WIDTH
         tl.store(centred + there * WIDTH + column, apart, mask=kept)
         scaled = apart * scale
-        rounded = scaled.to(operand.dtype.element_ty)
+        if operand.dtype.element_ty == tl.float16:  # a centroid beyond it is far from all rows
+            rounded = tl.clamp(scaled, -65504.0, 65504.0).to(tl.float16)
+        else:
+            rounded = scaled.to(operand.dtype.element_ty)
         tl.store(operand + there * WIDTH + column, rounded, mask=kept)
         if MEASURED:
             lost = scaled - rounded.to(tl.float32)

@@ -128,6 +128,11 @@ def move(state: State, block: Block) -> None:
     )  # fmt: skip
 
 
+def tally(state: State) -> None:
+    """Empty the lists of a block, and keep how long they were."""
+    moving.tally[(triton.cdiv(state.b, 32),)](state.counters, state.b, BP=32)
+
+
 def add_all(state: State, block: Block) -> None:
     """Add up all rows of a block, in the order of their labels."""
     x, n, k, weighted = block.x, block.n, state.k, block.weight is not None
@@ -142,13 +147,15 @@ def add_all(state: State, block: Block) -> None:
         state.members.copy_(state.numbered)
         state.counts.copy_(state.numbered)
     ends = state.numbered.cumsum(1, dtype=torch.int32)
-    moving.sort[grid](block.labels, ranks, ends, state.numbered, order, state.done, n, k, BM=256)
+    moving.sort[grid](
+        block.labels, ranks, ends, state.numbered, order, block.moved, state.done, n, k, BM=256
+    )
     width = min(128, tuning.features(block.d))
-    grid3 = triton.cdiv(n, 16 * 8), triton.cdiv(block.d, width), state.b
+    grid3 = triton.cdiv(n, 32 * 4), triton.cdiv(block.d, width), state.b
     moving.add_sorted[grid3](
-        x, state.origin, state.units, block.weights, block.labels, order, state.sums, state.done,
-        n, k, block.d, x.stride(1), block.stride(x), block.weight_stride, WEIGHTED=weighted,
-        BR=16, BD=width, N_TILES=8, num_warps=4,
+        x, state.origin, state.units, block.weights, order, block.moved, state.sums, state.done, n,
+        k, block.d, x.stride(1), block.stride(x), block.weight_stride, WEIGHTED=weighted,
+        BR=32, BD=width, N_TILES=4, num_warps=4,
     )  # fmt: skip
 
 

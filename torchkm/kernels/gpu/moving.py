@@ -114,7 +114,7 @@ def rank(
 
 
 @triton.jit
-def sort(labels, ranks, ends, numbered, order, done, n, k, BM: tl.constexpr):
+def sort(labels, ranks, ends, numbered, order, sorted_labels, done, n, k, BM: tl.constexpr):
     """Write each row to its place among all, by label; a counting sort."""
     problem = tl.program_id(1)
     if tl.load(done + problem) != 0:
@@ -125,8 +125,9 @@ def sort(labels, ranks, ends, numbered, order, done, n, k, BM: tl.constexpr):
     label = tl.load(labels + first + at, mask=inside, other=0)
     start = tl.load(ends + problem * k + label, mask=inside, other=0)
     start -= tl.load(numbered + problem * k + label, mask=inside, other=0)
-    number = tl.load(ranks + first + at, mask=inside, other=0)
-    tl.store(order + first + start + number, at, mask=inside)
+    place = first + start + tl.load(ranks + first + at, mask=inside, other=0)
+    tl.store(order + place, at, mask=inside)
+    tl.store(sorted_labels + place, label, mask=inside)
 
 
 @triton.jit
@@ -135,8 +136,8 @@ def add_sorted(
     origin,
     units,
     weights,
-    labels,
     order,
+    sorted_labels,
     sums,
     done,
     n,
@@ -150,42 +151,61 @@ def add_sorted(
     BD: tl.constexpr,
     N_TILES: tl.constexpr,
 ):
-    """Add up all rows, sorted by label: a program sums a run of them and writes once per cluster."""
+    """Add up all rows, sorted by label: a program sums a run of them and writes once per cluster.
+
+    Within a run sums are float64, in the order of the rows.
+    """
     problem = tl.program_id(2)
     if tl.load(done + problem) != 0:
         return
     rows += problem.to(tl.int64) * problem_stride
     weights += problem.to(tl.int64) * weight_stride
-    first = problem.to(tl.int64) * n
+    order += problem.to(tl.int64) * n
+    sorted_labels += problem.to(tl.int64) * n
     sums += problem.to(tl.int64) * k * d
     column = tl.program_id(1) * BD + tl.arange(0, BD)
     within = column < d
-    shift = tl.load(origin + column, mask=within, other=0.0)
+    shift = tl.load(origin + column, mask=within, other=0.0).to(tl.float64)
     unit = tl.load(units + column, mask=within, other=0.0)
-    total = tl.zeros((BD,), tl.int64)
+    total = tl.zeros((BD,), tl.float64)
     begin = tl.program_id(0) * BR * N_TILES
-    held = tl.load(labels + first + tl.load(order + first + tl.minimum(begin, n - 1)))
+    held = tl.load(sorted_labels + tl.minimum(begin, n - 1))
     for tile in range(0, N_TILES):
-        at = begin + tile * BR + tl.arange(0, BR)
+        start = begin + tile * BR
+        at = start + tl.arange(0, BR)
         inside = at < n
-        row = tl.load(order + first + at, mask=inside, other=0).to(tl.int64)
-        label = tl.load(labels + first + row, mask=inside, other=2147483647)
+        row = tl.load(order + at, mask=inside, other=0).to(tl.int64)
         mask = inside[:, None] & within[None, :]
         x = tl.load(rows + row[:, None] * row_stride + column[None, :], mask=mask, other=0)
-        x = x.to(tl.float64) - shift.to(tl.float64)[None, :]
+        x = tl.where(mask, x.to(tl.float64) - shift[None, :], 0.0)
         if WEIGHTED:
             x *= tl.load(weights + row, mask=inside, other=0.0).to(tl.float64)[:, None]
-        share = tl.where(mask, _whole(x * unit[None, :]), 0)
-        if (tl.min(label, 0) == held) & (tl.max(label, 0) == held):
-            total += tl.sum(share, 0)
+        now = tl.load(sorted_labels + tl.minimum(start, n - 1))
+        last = tl.load(sorted_labels + tl.minimum(start + BR, n) - 1)
+        if (start < n) & (now == last) & (now == held):
+            total += tl.sum(x, 0)
         else:
-            now = tl.min(label, 0)
+            label = tl.load(sorted_labels + at, mask=inside, other=2147483647)
+            now = tl.where(start < n, now, 2147483647)
             while now < 2147483647:
                 if now != held:
-                    at_held = sums + held.to(tl.int64) * d + column
-                    tl.atomic_add(at_held, total, mask=within, sem="relaxed")
-                    total = tl.zeros((BD,), tl.int64)
+                    place = sums + held.to(tl.int64) * d + column
+                    tl.atomic_add(place, _whole(total * unit), mask=within, sem="relaxed")
+                    total = tl.zeros((BD,), tl.float64)
                     held = now
-                total += tl.sum(tl.where((label == now)[:, None], share, 0), 0)
+                total += tl.sum(tl.where((label == now)[:, None], x, 0.0), 0)
                 now = tl.min(tl.where(label > now, label, 2147483647), 0)
-    tl.atomic_add(sums + held.to(tl.int64) * d + column, total, mask=within, sem="relaxed")
+    place = sums + held.to(tl.int64) * d + column
+    tl.atomic_add(place, _whole(total * unit), mask=within, sem="relaxed")
+
+
+@triton.jit
+def tally(counters, n_problems, BP: tl.constexpr):
+    """Add what a block moved and doubted to what its pass did, and empty its lists."""
+    problem = tl.program_id(0) * BP + tl.arange(0, BP)
+    inside = problem < n_problems
+    for column in range(0, 2):
+        at = counters + problem * 8 + column
+        total = tl.load(at, mask=inside, other=0) + tl.load(at + 2, mask=inside, other=0)
+        tl.store(at + 2, total, mask=inside)
+        tl.store(at, 0, mask=inside)

@@ -111,8 +111,13 @@ class Passes:
         return extent
 
     def variance(self) -> Tensor:
-        """Return the mean variance of a feature ``()``, about the origin; after ``measure``."""
-        return (self.block.spreads / self.state.scale).double().square().mean() / self.state.d
+        """Return the mean variance of a feature, ``(b,)``; after ``measure``."""
+        x, state = self.block.x, self.state
+        spread = (self.block.spreads / state.scale).double().square().mean(1)  # (m,)
+        if len(x) > 1:
+            apart = x.mean(1, dtype=torch.float32) - state.origin  # (m, d)
+            spread -= apart.double().square().sum(1)
+        return spread.clamp_min(0).expand(state.b) / state.d
 
     def begin(self, *, proven: bool = False) -> None:
         """Measure the rows and make the first pass."""
@@ -142,11 +147,10 @@ class Passes:
             count -= 1
 
     def look(self) -> None:
-        """Bring labels, sums and inertia up to the centroids, for all problems, without a step."""
+        """Bring labels and sums up to the centroids, for all problems, without a step."""
         self.state.done.zero_()
         launch.assign(self.state, self.block, prove=True)
         launch.move(self.state, self.block)
-        launch.means(self.state, self._unit)
         self.state.counters.zero_()
 
     def rest(self) -> None:
@@ -156,8 +160,13 @@ class Passes:
         self.look()
 
     def inertia(self) -> Tensor:
-        """Return the inertia ``(b,)`` of the labels about the centroids, after a ``look``."""
-        return self.state.sq_norms + self.state.partial[..., 0].sum(1)
+        """Return the inertia ``(b,)`` of the labels about the centroids, from differences."""
+        block = self.block
+        found = torch.empty_like(block.scores)
+        launch.sq_distances(self.state, block, found)
+        if block.weight is not None:
+            return (found.double() * block.weight).sum(1)
+        return found.sum(1, dtype=torch.float64)
 
     def ask(self) -> Answer:
         """Ask which problems are done, without waiting for the answer."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from torchkm.kernels.gpu.formats import Format
+
 # Rows up to this width stay in registers and shared memory while all centroids pass by.
 _RESIDENT = 256
 
@@ -49,21 +51,26 @@ def is_resident(width: int, dtype: torch.dtype) -> bool:
     return width * dtype.itemsize <= 2 * _RESIDENT and width == power_of_two(width)
 
 
-def scoring_tile(k: int, width: int, dtype: torch.dtype) -> Tile:
-    """Return the tile for the product with ``k`` centroids in ``dtype``."""
-    centroids = max(16, power_of_two(k))
-    if dtype.itemsize > 2:
+def scoring_tile(k: int, width: int, form: Format) -> Tile:
+    """Return the tile for the product with ``k`` centroids."""
+    centroids, resident = max(16, power_of_two(k)), is_resident(width, form.dtype)
+    if form.dot == "tf32x3":
+        return Tile(128, min(centroids, 128), min(width, 32), 8 if centroids > 64 else 4, 3)
+    if form.dtype.itemsize > 2:
         return Tile(128, min(centroids, 256), min(width, 32), 8 if centroids > 64 else 4, 3)
     if centroids <= 32:
         return Tile(128, centroids, min(width, _STEP), 4, 4)
-    if is_resident(width, dtype):
-        return Tile(256 if width <= 128 else 128, 64, min(width, _STEP), 8, 3)
+    if resident:
+        return Tile(256 if width <= 128 else 128, 64, min(width, _STEP), 4, 3)
     return Tile(128, min(centroids, 256), _STEP, 8, 3)
 
 
 def again_tile(tile: Tile, width: int) -> Tile:
     """Return the tile for the doubtful rows, which are few and scored in float32."""
-    return Tile(32, min(tile.centroids, 64), min(width, _STEP), 4, 3)
+    centroids = min(tile.centroids, 64)
+    return Tile(64, centroids, min(width, 32), 4, 3) if width <= _RESIDENT else Tile(
+        32, centroids, _STEP, 4, 3
+    )
 
 
 def n_programs(device: torch.device) -> int:

@@ -1,0 +1,89 @@
+"""Rows that stay on the host while a GPU clusters them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from torchkm import kernels
+from torchkm.functional.problem import Problem
+from torchkm.functional.seeding import Init, seeds
+from torchkm.solvers import on_device
+from torchkm.solvers.loop import Fit
+from torchkm.solvers.outcome import PassRecord, Status, Watch
+
+# Bytes of a block: enough to keep the link busy, little beside the memory of a GPU.
+_BLOCK_BYTES = 2**28
+
+# The share of the free memory that rows may take, with what passes lay out beside them.
+_SHARE = 0.8
+
+
+def fits(x: Tensor, device: torch.device) -> bool:
+    """Return whether rows ``x (n, d)`` and what passes lay out beside them fit on ``device``."""
+    if device.type != "cuda":
+        return True
+    n, d = x.shape
+    needed = n * d * (x.element_size() + 2) + n * 40
+    return needed < _SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def descend(
+    problem: Problem,
+    k: int,
+    init: Init,
+    device: torch.device,
+    going: on_device.Going,
+    watch: Watch | None,
+    generator: torch.Generator,
+    block_bytes: int = _BLOCK_BYTES,
+) -> Fit:
+    """Cluster rows on the host, block by block on ``device``.
+
+    A random block of them is clustered first, on the device alone; passes over all rows, Lloyd's,
+    then go on from there until nothing moves.
+
+    Raises:
+        ValueError: rows that are not finite, too large to square, or to be scaled to unit length.
+    """
+    x = problem.x
+    if not isinstance(x, Tensor) or problem.unit_rows or x.dtype == torch.float64:
+        raise ValueError(
+            "rows that do not fit on the device can be clustered there if they are dense, of "
+            'float32 or less, with metric="euclidean"; move a part of them there, or fit on the CPU'
+        )
+    n, size = len(x), max(1, block_bytes // (x.shape[1] * x.element_size()))
+    part = _part(problem, min(n, max(size, 16 * k)), device, generator)
+    starts = seeds(part, k, init, generator).unsqueeze(0)
+    first = on_device.descend(part, starts, going, None)
+    weight = None if problem.sample_weight is None else problem.sample_weight.to(device)
+    streamed = kernels.streamed(x, first.centroids, weight, part.origin, size, going.max_iter)
+    on_device.check_reach(x, streamed.measure())
+    state = streamed.state
+    weighed = float(n if weight is None else weight.sum())
+    state.still.copy_(going.tol * state.sq_norms / (weighed * x.shape[1]))
+    history: list[PassRecord] = []
+    stopped = False
+    while not stopped and not int(state.done[0]):
+        streamed.advance()
+        history = list(on_device.records(state, n, 0))
+        stopped = watch is not None and bool(watch(history[-1], state.means[0].clone()))
+    status = on_device.STATUS[int(state.done[0])] if int(state.done[0]) else Status.CALLBACK
+    inertia = float(streamed.look())
+    labels = streamed.labels[0].long()
+    return Fit(state.centroids[0].clone(), labels, inertia, status, tuple(history), "tf32")
+
+
+def _part(
+    problem: Problem, n_rows: int, device: torch.device, generator: torch.Generator
+) -> Problem:
+    """Return ``n_rows`` random rows of a problem on ``device``, measured from their mean."""
+    index = torch.randperm(len(problem.x), generator=generator, device=generator.device)[:n_rows]
+    some = problem.take(index.sort().values)
+    assert isinstance(some.x, Tensor)
+    rows = some.x.to(device)
+    weight = None if some.sample_weight is None else some.sample_weight.to(device)
+    origin = rows.mean(0, dtype=torch.float32)
+    return replace(some, x=rows, sample_weight=weight, given_origin=origin)
