@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from gpu_contenders import Contender, Ours, Runs, Torch
+from gpu_contenders import Contender, Torch
+from gpu_ours import Ours, Runs
 from gpu_peers import Fast, Flash, FlashKernels
 from torch import Tensor
 
