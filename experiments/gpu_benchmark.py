@@ -51,7 +51,8 @@ def run(groups: list[str], repeats: int, max_seconds: float, data_root: str, out
     )
     print(gpu_tables.ceilings(stage.ceilings, stage.machine), flush=True)
     play(stage, groups)
-    print(gpu_tables.passes(stage.passes), gpu_tables.fits(stage.fits), sep="\n\n")
+    tables = gpu_tables.passes(stage.passes), gpu_tables.fits(stage.fits)
+    print("", *tables, gpu_tables.LEGEND, sep="\n\n")
     print(f"\n{budget.used():.0f} s in all; {len(stage.failed)} failed; written to {output}")
     if stage.failed:
         raise SystemExit(1)

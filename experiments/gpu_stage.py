@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from ceilings import Ceilings
 from clock import Budget, Clock, describe
+from gpu_tables import LEGEND
 from torch import Tensor
 
 
@@ -82,6 +83,7 @@ class Stage:
             "machine": self.machine,
             "seconds": self.budget.used(),
             "ceilings": self.ceilings.as_dict(),
+            "legend": LEGEND.replace("\n", " "),
             "passes": self.passes,
             "fits": self.fits,
             "skipped": self.skipped,

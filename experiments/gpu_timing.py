@@ -126,7 +126,7 @@ def _fit_once(
         told = {"inertia": inertia(x, one.centroids), "n_iter": one.n_iter, "status": one.status}
         if one.labels is not None:
             best, _ = nearest(x, one.centroids)
-            told["agreement"] = float((best == one.labels).double().mean())
+            told["agreement"] = float((best == one.labels.to(best.device)).double().mean())
         if one.inertia is not None and abs(one.inertia / told["inertia"] - 1) > _OFF:
             stage.fail(what, f"tells an inertia of {one.inertia}, and it is {told['inertia']}")
         found.append({"seed": seed, **told})

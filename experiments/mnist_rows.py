@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torchkm.lightning import DatasetUnavailable, MNISTDataModule
+if TYPE_CHECKING:
+    from torchkm.lightning import MNISTDataModule
 
 # What an idx file of images begins with, and the bytes before the first pixel.
 _MAGIC, _HEADER = 2051, 16
@@ -17,6 +19,9 @@ _MAGIC, _HEADER = 2051, 16
 
 def mnist(root: str, script: str) -> MNISTDataModule:
     """Return real MNIST, ready to be taken from; end ``script`` with a line where there is none."""
+    # Here, as who wants pixels alone need not wait for Lightning.
+    from torchkm.lightning import DatasetUnavailable, MNISTDataModule
+
     data = MNISTDataModule(root=root)
     try:
         data.prepare_data()
