@@ -9,8 +9,8 @@ from ceilings import Ceilings
 LEGEND = """\
 A pass labels all rows and moves all centroids. Those timed follow `passes[0]` others from rows
 drawn at random, the same for all but fastkmeans, which draws its own. torchkm moves the rows whose
-label changed; 'all sums anew' adds all of them up in every pass. The floor is the longer of one read
-of the rows, as the contender keeps them, and of the product, at the ceilings measured in this run.
+label changed; 'all sums anew' adds all of them up in every pass. The floor is the longer of one
+read of the rows, as the contender keeps them, and of the product, at the ceilings of this run.
 Labels: the share that float64 gives too, in the first pass; of fits, at the end."""
 
 _PASSES = "| shape | | us a pass | floor | over floor | against torchkm | labels | moved | target |"
