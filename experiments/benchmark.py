@@ -2,12 +2,14 @@
 
     pip install -e ".[bench]"
     python experiments/benchmark.py
+    pip install -e ".[bench-gpu]"
+    python experiments/benchmark.py --device cuda
 
 Every fit runs in a process of its own, with the same rows and threads; contenders take turns, seed
 by seed. What is not installed is skipped by name. How soon torchkm reaches what another ends at is
 read off calls of ``torchkm.kmeans`` that a callback stops on the way. Beside contenders that label
 the rows, such a call is timed until it returns labels; beside those that only return centroids,
-until it has those.
+until it has those. What is timed on a GPU stands in ``gpu_benchmark.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from contenders import CONTENDERS
@@ -31,6 +33,7 @@ from machine import describe_machine
 _HERE = Path(__file__).parent
 _RESULTS = _HERE.parent / "docs/results"
 _DEFAULTS = [name for name in CONTENDERS if name != "KMeans n_init=10"]
+_GROUPS = ["mnist", "half", "batch", "ten", "seeding", "certified", "fit"]
 _DATA = ("mnist", "mixture-1000000x128", "mixture-200000x768")
 
 
@@ -46,7 +49,17 @@ def main() -> None:
     parser.add_argument("--contenders", type=list[str], default=_DEFAULTS, help="Who takes part.")
     parser.add_argument("--timeout", type=int, default=600, help="Seconds for one process.")
     parser.add_argument("--output", type=Path | None, help="JSON; by default in docs/results.")
+    parser.add_argument("--device", type=Literal["cpu", "cuda"], default="cpu", help="Where.")
+    parser.add_argument("--groups", type=list[str], default=_GROUPS, help="cuda: what is timed.")
+    parser.add_argument("--repeats", type=int, default=7, help="cuda: times of each.")
+    parser.add_argument("--max-seconds", type=float, default=400, help="cuda: for all of it.")
     flags = parser.parse_args()
+    if flags.device == "cuda":
+        import gpu_benchmark
+
+        output = flags.output or _RESULTS / "gpu-benchmark.json"
+        gpu_benchmark.run(flags.groups, flags.repeats, flags.max_seconds, flags.data_root, output)
+        return
     names = _installed(flags.contenders)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "rows.npy"
