@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+if not torch.cuda.is_available():  # kernels for a GPU are interpreted; Triton asks once
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a CUDA device")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
     root = mnist_root()
     if root is None:
         skip = pytest.mark.skip(reason="real MNIST: set TORCHKM_DATA to a folder with MNIST/raw")

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from torchkm import functional, solvers
-from torchkm.solvers import KMeansResult, kmeans
+from torchkm.solvers import KMeansBatch, KMeansResult, kmeans, kmeans_batch
 
 if TYPE_CHECKING:
     from torchkm import cluster, gradients, lightning, metrics, nn, plotting
@@ -22,12 +22,14 @@ __version__ = version("torchkm-kmeans")
 _ON_DEMAND = ("cluster", "gradients", "lightning", "metrics", "nn", "plotting")
 
 __all__ = [
+    "KMeansBatch",
     "KMeansResult",
     "__version__",
     "cluster",
     "functional",
     "gradients",
     "kmeans",
+    "kmeans_batch",
     "lightning",
     "metrics",
     "nn",

@@ -18,7 +18,8 @@ from torchkm.cluster.scoring import Column, bic, first_best, silhouettes, table
 from torchkm.cluster.starts import generator_from
 from torchkm.metrics import elbow
 from torchkm.plotting import Curve, selection_curves
-from torchkm.solvers.fit import KMeansResult, Settings
+from torchkm.solvers.fit import Settings
+from torchkm.solvers.result import KMeansResult
 from torchkm.solvers.sweep import as_ks, solve_each
 
 _IN_WORDS = {"silhouette": "the silhouette", "elbow": "the elbow", "bic": "BIC"}

@@ -232,7 +232,9 @@ def as_device(device: Any, x: Rows) -> torch.device:
         found = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device must be one that torch has here, got {device!r}: {reason}") from error
+        raise ValueError(
+            f"device must be one that torch has here, got {device!r}: {reason}"
+        ) from error
     if isinstance(x, CsrRows) and found != x.device:
         raise ValueError(f"sparse rows stay where they are, on {x.device}, got device={device!r}")
     return found

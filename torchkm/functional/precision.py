@@ -23,7 +23,8 @@ def check_precision(precision: Any, problem: Problem) -> None:
     known = kernels.precisions(problem.x)
     if isinstance(precision, str) and precision not in known and precision in ON_GPU:
         raise ValueError(
-            f"precision {precision!r} is for rows of float32 or less on a GPU, got {_name(problem.x)}"
+            f"precision {precision!r} is for rows of float32 or less on a GPU, "
+            f"got {_name(problem.x)}"
         )
     check_known("precision", precision, known)
     if precision != "auto" and isinstance(problem.x, kernels.CsrRows):

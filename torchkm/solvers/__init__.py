@@ -5,8 +5,10 @@ there is one update. The default arranges Lloyd's rule anew: few rows first, mom
 assignment arithmetic and no device trick may live here.
 """
 
-from torchkm.solvers.fit import KMeansResult, kmeans
+from torchkm.solvers.batch import KMeansBatch, kmeans_batch
+from torchkm.solvers.fit import kmeans
 from torchkm.solvers.outcome import EmptyClusterWarning, PassRecord, Status
+from torchkm.solvers.result import KMeansResult
 from torchkm.solvers.rules import RULES, Decay, Lloyd, MiniBatch, UpdateRule, as_rule
 from torchkm.solvers.sweep import sweep
 from torchkm.solvers.update import CentroidState, update
@@ -16,6 +18,7 @@ __all__ = [
     "CentroidState",
     "Decay",
     "EmptyClusterWarning",
+    "KMeansBatch",
     "KMeansResult",
     "Lloyd",
     "MiniBatch",
@@ -24,6 +27,7 @@ __all__ = [
     "UpdateRule",
     "as_rule",
     "kmeans",
+    "kmeans_batch",
     "sweep",
     "update",
 ]

@@ -16,8 +16,9 @@ from torchkm.functional.precision import check_precision
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.solvers import on_device
-from torchkm.solvers.fit import KMeansResult, Settings, solve
+from torchkm.solvers.fit import Settings, solve
 from torchkm.solvers.outcome import Status
+from torchkm.solvers.result import KMeansResult
 
 
 @dataclass(frozen=True, repr=False)

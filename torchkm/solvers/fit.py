@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,47 +25,10 @@ from torchkm.kernels import CsrRows
 from torchkm.solvers import on_device, streamed
 from torchkm.solvers.lloyd import lloyd
 from torchkm.solvers.loop import Fit, Stopping, run
-from torchkm.solvers.outcome import Callback, EmptyClusterWarning, PassRecord, Status, Watch
+from torchkm.solvers.outcome import Callback, Watch
 from torchkm.solvers.progressive import Effort, progress
+from torchkm.solvers.result import KMeansResult, result_of, warn_of_empty
 from torchkm.solvers.rules import Lloyd, UpdateRule, as_rule
-
-
-@dataclass(frozen=True, repr=False)
-class KMeansResult:
-    """What ``kmeans`` found.
-
-    Attributes:
-        centroids: ``(k, d)``, float32, or float64 for float64 rows.
-        labels: nearest of these centroids for each row, ``(n,)`` int64.
-        inertia: weighted sum of squared distances to them, added up in float64.
-        n_iter: passes made over all rows.
-        status: why it stopped (``status.message`` says it in words).
-        history: one ``PassRecord`` a pass: inertia, shift, n_changed, n_reseeded, n_rows,
-            n_scored, n_rescored. Passes of ``"auto"`` over a part of the rows are among them.
-        precision: ``"float32"`` or ``"float64"``; ``"bfloat16"`` where most rows were scored in
-            it. Each label was then proven to be that of float32, or computed in float32.
-    """
-
-    centroids: Tensor
-    labels: Tensor
-    inertia: float
-    n_iter: int
-    status: Status
-    history: tuple[PassRecord, ...]
-    precision: str
-
-    @property
-    def n_empty(self) -> int:
-        """How many clusters hold no row."""
-        return int((torch.bincount(self.labels, minlength=len(self.centroids)) == 0).sum())
-
-    def __repr__(self) -> str:
-        """Name the size, the score and the outcome; tensors are left out."""
-        k, d = self.centroids.shape
-        return (
-            f"KMeansResult(k={k}, d={d}, n={len(self.labels)}, inertia={self.inertia:.9g}, "
-            f"n_iter={self.n_iter}, status={self.status.value!r})"
-        )
 
 
 @torch.no_grad()
@@ -161,21 +123,6 @@ def kmeans(
     return result
 
 
-def warn_of_empty(result: KMeansResult) -> None:
-    """Warn who called the caller of clusters without rows.
-
-    Warns:
-        EmptyClusterWarning: both numbers are in the message.
-    """
-    if result.n_empty:
-        warnings.warn(
-            f"{result.n_empty} of {len(result.centroids)} clusters hold no row at the end: the "
-            "rows have fewer distinct values than there are clusters, or too few passes were made",
-            EmptyClusterWarning,
-            stacklevel=4,
-        )
-
-
 @dataclass(frozen=True)
 class Settings:
     """What ``kmeans`` can be told besides the rows, in its words."""
@@ -237,19 +184,6 @@ def _on(device: torch.device, problem: Problem, init: Init) -> tuple[Problem, In
     if not isinstance(init, str) and not callable(init):
         init = as_tensor(init, "init").to(device)
     return replace(problem, x=problem.x.to(device), sample_weight=weight), init
-
-
-def result_of(fit: Fit) -> KMeansResult:
-    """Return what is told of a fit."""
-    return KMeansResult(
-        fit.centroids,
-        fit.labels,
-        fit.inertia,
-        sum(record.n_rows == len(fit.labels) for record in fit.history),
-        fit.status,
-        fit.history,
-        fit.precision,
-    )
 
 
 def _auto(

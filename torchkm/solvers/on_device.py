@@ -24,7 +24,6 @@ from torchkm.solvers.outcome import PassRecord, Status, Watch
 
 # By what a problem on the device says that it is done.
 STATUS = {1: Status.LABELS_UNCHANGED, 2: Status.TOLERANCE, 3: Status.MAX_ITER}
-_AT_MAX_ITER = 3
 
 # Passes between two looks at whether all is done.
 _AT_ONCE = 4
@@ -161,13 +160,11 @@ def check_reach(x: Tensor, extent: Tensor) -> None:
 
 
 def _settle_and_prove(passes: kernels.Passes, going: Going, watch: Watch | None) -> bool:
-    """Make passes until nothing moves, the last with proven labels; return whether watch stopped."""
+    """Make passes until nothing moves, the last ones with proven labels; return as ``_settle``."""
     if not going.momentum or not passes.form.proves:
         return _settle(passes, True, watch)
     if _settle(passes, False, watch):
         return True
-    if bool((passes.state.done == _AT_MAX_ITER).any()):
-        return False
     passes.reopen()
     return _settle(passes, True, watch)
 

@@ -21,9 +21,9 @@ _BLOCK_BYTES = 2**28
 _SHARE = 0.8
 
 
-def fits(x: Tensor, device: torch.device) -> bool:
+def fits(x: kernels.Rows, device: torch.device) -> bool:
     """Return whether rows ``x (n, d)`` and what passes lay out beside them fit on ``device``."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not isinstance(x, Tensor):
         return True
     n, d = x.shape
     needed = n * d * (x.element_size() + 2) + n * 40

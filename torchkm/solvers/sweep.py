@@ -26,11 +26,12 @@ from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import seeds
 from torchkm.functional.splitting import halves
 from torchkm.solvers.descent import Descent
-from torchkm.solvers.fit import KMeansResult, Settings, result_of, warn_of_empty
+from torchkm.solvers.fit import Settings
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import Watch
 from torchkm.solvers.progressive import Effort, descend, first_rows, plan
 from torchkm.solvers.restarts import race
+from torchkm.solvers.result import KMeansResult, result_of, warn_of_empty
 
 # Rows that tell which clusters part well: of each cluster, and of all at least.
 _ROWS_PER_CLUSTER, _FEWEST_ROWS = 64, 2**12

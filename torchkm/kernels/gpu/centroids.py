@@ -211,7 +211,11 @@ def step(
             if share > 0:
                 ahead = ahead / length
         if FROM_MEANS:
-            tl.store(before + here * d + column, tl.load(found + here * d + column, mask=inside), mask=inside)
+            tl.store(
+                before + here * d + column,
+                tl.load(found + here * d + column, mask=inside),
+                mask=inside,
+            )
         tl.store(centroids + here * d + column, ahead, mask=inside)
         zero = tl.load(origin + column, mask=inside, other=0.0)
         apart = tl.where(inside, ahead - zero, 0.0)

@@ -54,7 +54,9 @@ def fix_units(state: State, n: int, largest: Tensor, weight: Tensor | None) -> N
     else:
         heaviest = weight.max().double()
         reach = reach * heaviest
-        torch.ldexp(torch.ones_like(heaviest), bits - torch.frexp(heaviest)[1], out=state.weight_unit[0])
+        torch.ldexp(
+            torch.ones_like(heaviest), bits - torch.frexp(heaviest)[1], out=state.weight_unit[0]
+        )
     units = torch.ldexp(torch.ones_like(reach), bits - torch.frexp(reach)[1])
     state.units.copy_(torch.where(reach > 0, units, 1.0))
     torch.reciprocal(state.units, out=state.inverse_units)
@@ -85,8 +87,8 @@ def assign(
         state.limits, block.labels, block.scores, block.moved, block.moved_from, block.doubtful,
         state.counters, state.done, block.n, state.width if form.kept else block.d,
         state.k_padded // tile.centroids, low.stride(1), block.stride(low), block.norm_stride,
-        state.lost_share, state.sum_share, state.units, block.weights, state.sums, state.counts, state.members, state.k,
-        block.weight_stride, state.weight_unit, WIDTH=state.width,
+        state.lost_share, state.sum_share, state.units, block.weights, state.sums, state.counts,
+        state.members, state.k, block.weight_stride, state.weight_unit, WIDTH=state.width,
         BM=tile.rows, BN=tile.centroids, BK=tile.columns,
         RESIDENT=tuning.is_resident(state.width, form.dtype), SHIFT=form.shifted and not form.kept,
         MEASURE=measure, PROVE=prove, PRECISION=form.dot, ADD=add,

@@ -181,7 +181,8 @@ class Passes:
 
     def _pass(self, proven: bool, anew: bool) -> None:
         state, block = self.state, self.block
-        at_once = anew and launch.can_add_while_scoring(state)
+        # Only of rows without a label can those in doubt be added later as all that move are.
+        at_once = self._is_first and launch.can_add_while_scoring(state)
         if at_once:
             state.forget_rows()
         launch.assign(state, block, prove=proven, add=at_once)

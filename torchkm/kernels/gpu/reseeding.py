@@ -62,7 +62,9 @@ def reseed(
         for start in range(0, n, BN):
             at = start + tl.arange(0, BN)
             inside = at < n
-            spread = tl.load(spreads + problem.to(tl.int64) * spread_stride + at, mask=inside, other=0.0)
+            spread = tl.load(
+                spreads + problem.to(tl.int64) * spread_stride + at, mask=inside, other=0.0
+            )
             far = spread * spread - 2 * tl.load(scores + first + at, mask=inside, other=0.0)
             if WEIGHTED:
                 inside = inside & (tl.load(weights + at, mask=inside, other=0.0) > 0)

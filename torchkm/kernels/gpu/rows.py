@@ -52,8 +52,8 @@ def prepare(
     """Measure rows; where they are to be kept, write them less the origin, scaled and rounded.
 
     ``norms`` are those of the rows as they enter the product, ``residuals`` of what rounding took
-    away, both rounded up; ``spreads`` those of the rows less the origin; ``squares`` is the weighted sum of squared distances from the origin,
-    one of each program.
+    away, both rounded up; ``spreads`` those of the rows less the origin; ``squares`` the weighted
+    sum of squared distances from the origin, one of each program.
     """
     problem = tl.program_id(1)
     at = tl.program_id(0) * BM + tl.arange(0, BM)

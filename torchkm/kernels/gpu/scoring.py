@@ -164,7 +164,9 @@ def assign(
     tl.store(scores + here, best, mask=inside)
     tl.store(labels + here, label, mask=settled)
     if ADD:
-        tl.atomic_add(counters + problem * 8 + 2, tl.sum((settled & (label != old)).to(tl.int32), 0))
+        tl.atomic_add(
+            counters + problem * 8 + 2, tl.sum((settled & (label != old)).to(tl.int32), 0)
+        )
         member = settled[:, None] & (label[:, None] == in_tile[None, :])
         share = member.to(tl.float32)
         number = tl.sum(member.to(tl.int64), 0)
@@ -177,7 +179,9 @@ def assign(
             share *= weight.to(tl.float32)[:, None]
         exists = in_tile < k
         tl.atomic_add(counts + problem * k + in_tile, number, mask=exists, sem="relaxed")
-        tl.atomic_add(members + problem * k + in_tile, present.to(tl.int32), mask=exists, sem="relaxed")
+        tl.atomic_add(
+            members + problem * k + in_tile, present.to(tl.int32), mask=exists, sem="relaxed"
+        )
         for start in range(0, d, BK):
             column = start + tl.arange(0, BK)
             x = _tile_of_rows(rows, origin, at, row_stride, column, d, True, tl.float32)
@@ -253,9 +257,7 @@ def score_again(
 
 
 @triton.jit
-def label_again(
-    doubtful, winners, labels, moved, moved_from, counters, done, n, BM: tl.constexpr
-):
+def label_again(doubtful, winners, labels, moved, moved_from, counters, done, n, BM: tl.constexpr):
     """Give the doubtful rows the labels that won, and forget who did."""
     problem = tl.program_id(1)
     if tl.load(done + problem) != 0:

@@ -41,7 +41,9 @@ def lower(
     for start in range(0, d, BD):
         column = start + tl.arange(0, BD)
         mask = (column < d)[None, :]
-        x = tl.load(rows + at[:, None] * d + column[None, :], mask=inside[:, None] & mask, other=0.0)
+        x = tl.load(
+            rows + at[:, None] * d + column[None, :], mask=inside[:, None] & mask, other=0.0
+        )
         c = tl.load(rows + candidate[:, None] * d + column[None, :], mask=mask, other=0.0)
         products = tl.dot(x, tl.trans(c), products, input_precision="ieee")
     norm = tl.load(norms + at, mask=inside, other=0.0)

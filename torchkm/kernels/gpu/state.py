@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels.gpu import tuning
-from torchkm.kernels.gpu.centroids import N_FIGURES
+from torchkm.kernels.gpu.centroids import MAX_ITER, N_FIGURES
 from torchkm.kernels.gpu.formats import TF32, Format
 
 # A score of so large a half norm never is the best.
@@ -32,15 +32,15 @@ class Block:
         m, n, d = x.shape
         self.x, self.n, self.d, self.b = x, n, d, b
         self.weight = weight
-        shape = {"device": x.device}
-        self.labels = torch.full((b, n), -1, dtype=torch.int32, **shape)
-        self.scores = torch.empty(b, n, **shape)
+        device = x.device
+        self.labels = torch.full((b, n), -1, dtype=torch.int32, device=device)
+        self.scores = torch.empty(b, n, device=device)
         self.moved, self.moved_from, self.doubtful = torch.empty(
-            3, b, n, dtype=torch.int32, **shape
+            3, b, n, dtype=torch.int32, device=device
         )
-        self.winners = torch.full((b, n), _NOBODY, dtype=torch.int64, **shape)
-        self.norms, self.residuals, self.spreads = torch.empty(3, m, n, **shape)
-        self.low = torch.empty(m, n, width, dtype=form.dtype, **shape) if form.kept else x
+        self.winners = torch.full((b, n), _NOBODY, dtype=torch.int64, device=device)
+        self.norms, self.residuals, self.spreads = torch.empty(3, m, n, device=device)
+        self.low = torch.empty(m, n, width, dtype=form.dtype, device=device) if form.kept else x
 
     @property
     def weights(self) -> Tensor:
@@ -125,6 +125,6 @@ class State:
             total.zero_()
 
     def reopen(self) -> None:
-        """Let all problems go on, without momentum."""
-        self.done.zero_()
+        """Let all problems go on that have passes left, without momentum."""
+        self.done.copy_(MAX_ITER * (self.n_passes >= self.capacity))
         self.momentum.zero_()[:, 0] = math.inf

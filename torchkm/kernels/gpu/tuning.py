@@ -68,8 +68,10 @@ def scoring_tile(k: int, width: int, form: Format) -> Tile:
 def again_tile(tile: Tile, width: int) -> Tile:
     """Return the tile for the doubtful rows, which are few and scored in float32."""
     centroids = min(tile.centroids, 64)
-    return Tile(64, centroids, min(width, 32), 4, 3) if width <= _RESIDENT else Tile(
-        32, centroids, _STEP, 4, 3
+    return (
+        Tile(64, centroids, min(width, 32), 4, 3)
+        if width <= _RESIDENT
+        else Tile(32, centroids, _STEP, 4, 3)
     )
 
 

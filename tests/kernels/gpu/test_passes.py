@@ -1,0 +1,231 @@
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from torchkm.kernels.gpu import launch, passes
+from torchkm.kernels.gpu.passes import Passes
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def lloyd(x, centroids, n_passes, weight=None):
+    """Passes in float64, on whole matrices; labels and inertia are about the last starts."""
+    x, centroids = x.double(), centroids.double()
+    weight = torch.ones_like(x[:, 0]) if weight is None else weight.double()
+    for _ in range(n_passes):
+        labels = (x[:, None] - centroids).square().sum(2).argmin(1)
+        inertia = weight @ (x - centroids[labels]).square().sum(1)
+        counts = torch.zeros_like(centroids[:, 0]).index_add_(0, labels, weight)
+        sums = torch.zeros_like(centroids).index_add_(0, labels, x * weight[:, None])
+        moved = sums / counts.clamp_min(1e-30)[:, None]
+        centroids = torch.where(counts[:, None] > 0, moved, centroids)
+    return labels, centroids, inertia
+
+
+def rows(n, d, generator, dtype=torch.float32):
+    x = 3 * torch.randn(n, d, generator=generator) + 5
+    return x.mul(20).clamp(0, 255).to(dtype) if dtype == torch.uint8 else x.to(dtype)
+
+
+def check(run, problem, expected, tolerance=2e-6):
+    labels, centroids, inertia = expected
+    assert torch.equal(run.labels[problem].cpu().long(), labels)
+    scale = centroids.abs().max()
+    assert (run.state.means[problem].cpu() - centroids).abs().max() <= tolerance * scale
+    last = run.state.history[problem, int(run.state.n_passes[problem]) - 1]
+    assert last[0].item() == pytest.approx(inertia.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "precision", "n", "d", "k"),
+    [
+        (torch.float32, "auto", 70, 5, 7),  # a copy in float16, rows that stay
+        (torch.float32, "auto", 40, 300, 3),  # wide rows, in steps
+        (torch.float32, "tf32", 70, 19, 5),
+        (torch.float32, "float32", 70, 19, 5),
+        (torch.uint8, "auto", 70, 19, 3),
+        (torch.float16, "auto", 60, 33, 20),
+        (torch.float16, "tf32", 80, 18, 66),  # more centroids than a program adds rows up for
+        # Triton's interpreter does not multiply bfloat16.
+        pytest.param(torch.bfloat16, "auto", 500, 33, 9, marks=pytest.mark.gpu),
+        pytest.param(torch.float32, "bfloat16", 3001, 100, 40, marks=pytest.mark.gpu),
+        pytest.param(torch.float32, "auto", 5000, 784, 300, marks=pytest.mark.gpu),
+        pytest.param(torch.float32, "auto", 5000, 96, 1100, marks=pytest.mark.gpu),
+    ],
+)
+def test_passes_are_lloyds(dtype, precision, n, d, k, weighted, device, generator):
+    x = rows(n, d, generator, dtype)
+    weight = torch.rand(n, generator=generator) + 0.1 if weighted else None
+    starts = x[:k].float()
+    on_device = None if weight is None else weight.to(device)
+    run = Passes(x.to(device), starts.to(device), on_device, precision=precision, shift=-1.0)
+    run.begin(proven=True)
+    run.advance(1, proven=True)
+    check(run, 0, lloyd(x.float(), starts, 2, weight))
+    run.advance(1, proven=True, anew=True)
+    check(run, 0, lloyd(x.float(), starts, 3, weight))
+
+
+def test_labels_in_doubt_are_those_of_float32(device, generator):
+    """Among rows that float16 cannot tell apart, only a proof or float32 finds the nearest."""
+    x = torch.randn(60, 16, generator=generator)
+    starts = x[:1] + 1e-4 * torch.randn(9, 16, generator=generator)
+    run = Passes(x.to(device), starts.to(device))
+    run.begin(proven=True)
+    assert run.state.history[0, 0, 4] > 30
+    nearest = (x.double()[:, None] - starts.double()).square().sum(2)
+    found = nearest.gather(1, run.labels[0].cpu().long()[:, None])[:, 0]
+    assert (found - nearest.amin(1)).max() <= 1e-5 * nearest.max()
+
+
+def test_equal_centroids_give_the_lowest_label(device, generator):
+    x = torch.randn(40, 8, generator=generator)
+    starts = torch.cat([x[:2], x[:2], x[:2]])
+    run = Passes(x.to(device), starts.to(device))
+    run.measure()
+    launch.step(run.state, unit_rows=False, from_means=False)
+    launch.assign(run.state, run.block, prove=True)
+    assert int(run.labels.max()) <= 1
+
+
+def test_each_problem_goes_its_own_way_and_stops_by_itself(device, generator):
+    x = torch.stack([rows(30, 4, generator), 9 * rows(30, 4, generator), torch.ones(30, 4)])
+    x[2, :15] = -1
+    starts = torch.stack([x[0, :3], x[1, :3], x[2, [0, 20, 1]]])
+    run = Passes(x.to(device), starts.to(device), max_iter=30)
+    run.begin(proven=True)
+    run.advance(20, proven=True)
+    done, n_passes = run.state.done.tolist(), run.state.n_passes.tolist()
+    assert set(done) <= {1, 2}
+    assert n_passes[2] < min(n_passes[:2])
+    for problem in range(2):
+        check(run, problem, lloyd(x[problem], starts[problem], n_passes[problem]))
+
+
+def test_problems_share_rows(device, generator):
+    x = rows(60, 6, generator)
+    starts = torch.stack([x[:4], x[20:24]])
+    run = Passes(x.to(device), starts.to(device), shift=-1.0)
+    run.begin(proven=True)
+    run.advance(1, proven=True)
+    for problem in range(2):
+        check(run, problem, lloyd(x, starts[problem], 2))
+
+
+def test_what_rows_bring_they_take_along(device, generator):
+    """Sums are whole numbers: after rows have come and gone they are what they would be anew."""
+    x = torch.exp(6 * torch.randn(70, 12, generator=generator))
+    run = Passes(x.to(device), x[:5].to(device), shift=-1.0, max_iter=50)
+    run.begin(proven=True)
+    run.advance(6, proven=True)
+    moved = run.state.sums.clone()
+    launch.add_all(run.state, run.block)
+    apart = (run.state.sums - moved).abs().amax()
+    assert int(apart) <= 70  # one unit for each row
+    run.state.sums.copy_(moved)
+    launch.assign(run.state, run.block, prove=True)
+    run.block.moved_from.copy_(run.labels), run.block.labels.fill_(0)
+    run.block.moved.copy_(torch.arange(70)), run.state.counters[:, 0].fill_(70)
+    launch.move(run.state, run.block)
+    assert run.state.members[0].tolist() == [70, 0, 0, 0, 0]
+    assert not run.state.sums[0, 1:].any()
+
+
+def test_empty_clusters_get_far_rows(device, generator):
+    x = rows(50, 3, generator)
+    x[7] += 40
+    starts = torch.cat([x[:3], torch.full((2, 3), 1e4)])
+    run = Passes(x.to(device), starts.to(device), max_iter=40)
+    run.begin(proven=True)
+    assert run.state.history[0, 0, 3] == 2
+    assert int(run.state.members.min()) > 0
+    assert torch.isfinite(run.state.means).all()
+    assert (run.state.means[0].cpu() - x[7]).abs().amax(1).min() < 1e-5
+    assert int(run.state.members.sum()) == 50
+    counted = torch.bincount(run.labels[0].cpu().long(), minlength=5)
+    assert torch.equal(counted, run.state.members[0].cpu().long())
+
+
+def test_clusters_that_no_row_can_be_spared_for_keep_their_centroid(device):
+    x = torch.tensor([[0.0], [0.0], [8.0], [8.0]])
+    starts = torch.tensor([[0.0], [8.0], [100.0]])
+    run = Passes(x.to(device), starts.to(device))
+    run.begin(proven=True)
+    run.advance(2, proven=True)
+    assert run.state.means[0, :, 0].tolist() == [0.0, 8.0, 100.0]
+    assert run.state.done.tolist() == [2]
+
+
+def test_rows_without_weight_are_not_given_away(device):
+    x = torch.tensor([[0.0], [1.0], [50.0], [2.0]])
+    weight = torch.tensor([1.0, 1.0, 0.0, 1.0])
+    starts = torch.tensor([[1.0], [900.0]])
+    run = Passes(x.to(device), starts.to(device), weight.to(device))
+    run.begin(proven=True)
+    assert 50.0 not in run.state.means.flatten().tolist()
+    assert int(run.state.members.min()) == 1
+
+
+def test_it_stops_at_the_limit_and_within_tolerance(device, generator):
+    x = rows(60, 4, generator)
+    run = Passes(x.to(device), x[:6].to(device), max_iter=2)
+    run.begin()
+    run.advance(4)
+    assert (run.state.done.tolist(), run.state.n_passes.tolist()) == ([3], [2])
+    run = Passes(x.to(device), x[:6].to(device), shift=1e9)
+    run.begin()
+    run.advance(4)
+    assert (run.state.done.tolist(), run.state.n_passes.tolist()) == ([2], [1])
+    assert run.ask().is_done()
+
+
+def test_rows_that_are_not_finite_reach_infinitely_far(device, generator):
+    x = rows(30, 4, generator)
+    for bad in (torch.nan, torch.inf):
+        x[11, 2] = bad
+        assert Passes(x.to(device), x[:2].to(device), origin=x[0].to(device)).measure() == torch.inf
+
+
+def test_momentum_ends_where_lloyds_passes_would(device, generator):
+    x = rows(50, 3, generator)
+    run = Passes(x.to(device), x[:3].to(device), momentum=0.9, max_iter=100)
+    run.begin()
+    run.advance(40)
+    run.reopen()
+    run.advance(10, proven=True)
+    assert run.state.done.tolist() == [1]
+    means = run.state.means[0].cpu()
+    _, moved, _ = lloyd(x, means, 1)
+    assert (moved - means).abs().max() < 1e-5
+
+
+def test_precisions_are_listed():
+    assert set(passes.PRECISIONS) == {"auto", "bfloat16", "float16", "float32", "tf32"}
+
+
+@pytest.mark.gpu
+def test_graphs_do_what_single_passes_do(generator):
+    x = rows(4000, 24, generator).cuda()
+    ends = []
+    for counts in ([1] * 24, [8, 8, 8]):
+        run = Passes(x, x[:12], shift=-1.0)
+        run.begin(proven=True)
+        for count in counts:
+            run.advance(count, proven=True)
+        ends.append((run.state.means.clone(), run.state.history.clone()))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert torch.equal(ends[0][1], ends[1][1])
+
+
+@pytest.mark.gpu
+def test_the_same_twice_to_the_bit(generator):
+    x = rows(20_000, 50, generator).cuda()
+    ends = []
+    for _ in range(2):
+        run = Passes(x, x[:30], momentum=0.9)
+        run.begin()
+        run.advance(40)
+        ends.append(run.state.means.clone())
+    assert torch.equal(*ends)

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from torchkm.functional import plusplus
+from torchkm.kernels.gpu import seeding
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@pytest.mark.parametrize(
+    ("m", "d", "k", "trials"), [(150, 5, 12, 4), (70, 90, 6, 3), (40, 3, 1, 2)]
+)
+def test_the_same_rows_are_chosen_as_on_a_cpu(m, d, k, trials, device, generator):
+    rows = torch.randn(m, d, generator=generator)
+    weight = torch.rand(m, generator=generator)
+    draws = torch.rand(k - 1, trials, dtype=torch.float64, generator=generator)
+    first = torch.tensor([5])
+    chosen, left = seeding.one_by_one(
+        rows.to(device), k, weight.to(device), first.to(device), draws.to(device)
+    )
+    expected, potential = plusplus._one_by_one(plusplus._Space(rows), first, draws, weight)
+    assert torch.equal(chosen.cpu(), expected)
+    assert (left.cpu() - potential).abs().max() < 1e-4
+
+
+def test_equal_rows_are_drawn_by_weight(device):
+    rows = torch.zeros(20, 2, device=device)
+    weight = torch.zeros(20, device=device)
+    weight[13] = 1.0
+    draws = torch.full((3, 2), 0.5, dtype=torch.float64, device=device)
+    chosen, left = seeding.one_by_one(rows, 4, weight, torch.tensor([13], device=device), draws)
+    assert chosen.tolist() == [13] * 4
+    assert not left.any()

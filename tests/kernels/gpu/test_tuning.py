@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from torchkm.kernels.gpu import formats, tuning
+
+
+@pytest.mark.parametrize("d", [1, 16, 17, 100, 128, 200, 256, 257, 784, 3000])
+@pytest.mark.parametrize("k", [1, 10, 33, 256, 1000, 5000])
+@pytest.mark.parametrize("precision", ["auto", "tf32", "float32"])
+def test_tiles_are_what_products_can_take(d, k, precision):
+    form, width = formats.format_of(torch.float32, precision), tuning.width_of(d)
+    tile = tuning.scoring_tile(k, width, form)
+    again = tuning.again_tile(tile, width)
+    assert width >= d
+    for each in (tile, again):
+        assert each.centroids == tuning.power_of_two(each.centroids) >= 16
+        assert each.columns == tuning.power_of_two(each.columns) >= 16
+        assert width % each.columns == 0
+    assert tile.centroids % again.centroids == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "precision", "dtype", "kept"),
+    [
+        (torch.float32, "auto", torch.float16, True),
+        (torch.float32, "bfloat16", torch.bfloat16, True),
+        (torch.bfloat16, "auto", torch.bfloat16, False),
+        (torch.float16, "auto", torch.float16, False),
+        (torch.uint8, "auto", torch.float16, False),
+        (torch.uint8, "tf32", torch.float32, False),
+        (torch.float16, "bfloat16", torch.bfloat16, True),
+    ],
+)
+def test_rows_that_are_exact_are_not_copied(rows, precision, dtype, kept):
+    form = formats.format_of(rows, precision)
+    assert (form.dtype, form.kept, form.proves) == (dtype, kept, True)
+
+
+def test_what_is_called_float32_needs_no_proof():
+    form = formats.format_of(torch.float32, "float32")
+    assert (form.name, form.dot, form.proves) == ("float32", "tf32x3", False)
+    assert formats.format_of(torch.float32, "tf32").name == "tf32"

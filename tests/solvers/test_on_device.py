@@ -1,0 +1,139 @@
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+import torchkm
+from torchkm.functional.problem import as_problem
+from torchkm.solvers import Status, on_device, streamed
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+@pytest.fixture
+def x(generator):
+    centres = 6 * torch.randn(4, 1, 5, generator=generator)
+    return (centres + torch.randn(4, 20, 5, generator=generator)).flatten(0, 1)
+
+
+@pytest.fixture
+def device():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("momentum", [0, 0.9])
+def test_it_ends_where_lloyd_ends(metric, momentum, x, device):
+    starts = torchkm.functional.unit(x[::20]) if metric == "cosine" else x[::20].clone()
+    expected = torchkm.kmeans(x, 4, init=starts, solver="lloyd", metric=metric, tol=0)
+    problem = as_problem(x.to(device), None, metric)
+    going = on_device.Going("auto", 100, 0.0, momentum)
+    fit = on_device.descend(problem, starts.unsqueeze(0).to(device), going, None)
+    assert torch.equal(fit.labels.cpu(), expected.labels)
+    assert (fit.centroids.cpu() - expected.centroids).abs().max() < 1e-5
+    assert fit.inertia == pytest.approx(expected.inertia, rel=1e-6)
+    assert fit.status is Status.LABELS_UNCHANGED
+    if not momentum:
+        assert len(fit.history) == expected.n_iter
+        assert fit.history[0].inertia == pytest.approx(expected.history[0].inertia, rel=1e-6)
+
+
+def test_the_best_of_several_starts_goes_on(x, device):
+    starts = torch.stack([x[::20], x[:4]]).to(device)
+    going = on_device.Going("auto", 100, 1e-4)
+    problem = as_problem(x.to(device), None, "euclidean")
+    single = [on_device.descend(problem, s.unsqueeze(0), going, None).inertia for s in starts]
+    fit = on_device.descend(problem, starts, going, None)
+    assert fit.inertia == pytest.approx(min(single), rel=1e-6)
+
+
+def test_who_watches_sees_each_pass_and_may_stop(x, device):
+    seen = []
+
+    def watch(record, centroids):
+        seen.append((record.n_iter, tuple(centroids.shape)))
+        return record.n_iter == 2
+
+    problem = as_problem(x.to(device), None, "euclidean")
+    going = on_device.Going("auto", 100, 0.0)
+    fit = on_device.descend(problem, x[:4].unsqueeze(0).to(device), going, watch)
+    assert fit.status is Status.CALLBACK
+    assert seen == [(1, (4, 5)), (2, (4, 5))]
+    again = torchkm.functional.assign(x, fit.centroids.cpu())
+    assert torch.equal(again.labels, fit.labels.cpu())
+
+
+def test_max_iter_is_kept(x, device):
+    problem = as_problem(x.to(device), None, "euclidean")
+    fit = on_device.descend(
+        problem, x[:4].unsqueeze(0).to(device), on_device.Going("auto", 3, 0.0), None
+    )
+    assert fit.status is Status.MAX_ITER
+    assert len(fit.history) == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"), [(torch.nan, "1 of 80 rows hold NaN"), (1e19, "small enough to square")]
+)
+def test_bad_rows_are_named(bad, message, x, device):
+    x[77, 1] = bad
+    problem = as_problem(x.to(device), None, "euclidean")
+    going = on_device.Going("auto", 3, 0.0)
+    with pytest.raises(ValueError, match=message):
+        on_device.descend(problem, x[:4].unsqueeze(0).to(device), going, None)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_on_the_host_end_where_lloyd_ends(weighted, x, device, generator):
+    weight = torch.rand(80, generator=generator) if weighted else None
+    expected = torchkm.kmeans(
+        x, 4, init=x[::20], solver="lloyd", sample_weight=weight, tol=0, generator=generator
+    )
+    fit = streamed.descend(
+        as_problem(x, weight, "euclidean"),
+        4,
+        x[::20].to(device),
+        device,
+        on_device.Going("auto", 100, 0.0),
+        None,
+        generator,
+        block_bytes=40 * 20,
+    )
+    assert torch.equal(fit.labels.cpu(), expected.labels)
+    assert fit.inertia == pytest.approx(expected.inertia, rel=1e-6)
+    assert (fit.centroids.cpu() - expected.centroids).abs().max() < 1e-5
+    assert fit.status is Status.LABELS_UNCHANGED
+
+
+def test_rows_on_the_host_that_cannot_be_streamed_are_refused(x, device, generator):
+    problem = as_problem(x.double(), None, "euclidean")
+    going = on_device.Going("auto", 100, 0.0)
+    with pytest.raises(ValueError, match="float32 or less"):
+        streamed.descend(problem, 4, "random", device, going, None, generator)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", ["auto", "lloyd", "minibatch", "decay"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_every_solver_runs_on_a_gpu(solver, dtype, x, generator):
+    rows = x.to(dtype)
+    result = torchkm.kmeans(rows.cuda(), 4, solver=solver, init=x[::20].cuda(), max_iter=20)
+    expected = torchkm.kmeans(rows, 4, solver=solver, init=x[::20], max_iter=20)
+    assert result.labels.device.type == "cuda"
+    assert result.inertia == pytest.approx(expected.inertia, rel=0.05)
+
+
+@pytest.mark.gpu
+def test_rows_move_to_the_device_that_is_asked_for(x):
+    result = torchkm.kmeans(x, 4, init=x[::20], device="cuda")
+    assert result.centroids.device.type == "cuda"
+
+
+@pytest.mark.gpu
+def test_deterministic_algorithms_may_be_asked_for(x):
+    torch.use_deterministic_algorithms(True)
+    try:
+        torchkm.kmeans(x.cuda(), 4)
+        torchkm.functional.assign_and_accumulate(x.cuda(), x[:4].cuda())
+    finally:
+        torch.use_deterministic_algorithms(False)
