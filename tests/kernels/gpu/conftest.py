@@ -11,8 +11,3 @@ pytest.importorskip("triton")
 @pytest.fixture
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _ignore_what_numpy_says() -> None:
-    """Triton's interpreter multiplies with NumPy, which warns where a GPU does not."""

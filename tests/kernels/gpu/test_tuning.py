@@ -42,3 +42,19 @@ def test_what_is_called_float32_needs_no_proof():
     form = formats.format_of(torch.float32, "float32")
     assert (form.name, form.dot, form.proves) == ("float32", "tf32x3", False)
     assert formats.format_of(torch.float32, "tf32").name == "tf32"
+
+
+@pytest.mark.parametrize("limit", [99 * 1024, 163 * 1024, 227 * 1024])
+@pytest.mark.parametrize("d", [16, 128, 256, 784])
+@pytest.mark.parametrize("precision", ["auto", "tf32", "float32"])
+def test_tiles_shrink_to_the_shared_memory_there_is(limit, d, precision):
+    form, width = formats.format_of(torch.float32, precision), tuning.width_of(d)
+    tile = tuning.scoring_tile(1024, width, form)
+    fitted = tuning.fitting(tile, width, form, limit)
+    assert (fitted.centroids, fitted.columns) == (tile.centroids, tile.columns)
+    assert fitted.rows >= 32
+    columns = width if tuning.is_resident(width, form.dtype) else fitted.columns
+    stages = fitted.stages
+    operands = fitted.rows * (1 if columns == width else stages) + stages * fitted.centroids
+    assert operands * columns * form.dtype.itemsize <= limit
+    assert fitted == tile or limit < 227 * 1024

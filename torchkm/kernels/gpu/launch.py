@@ -19,6 +19,9 @@ _LARGEST_HALF = 13
 # rounded at once, and may take 51.
 _BITS, _MOST_BITS = 61, 43
 
+# Shared memory that a program needs to score rows and add them up.
+_SHARED_TO_ADD = 2**17
+
 _ROUNDING = torch.finfo(torch.float32).eps
 
 
@@ -116,7 +119,8 @@ def _assign_again(state: State, block: Block) -> None:
 
 def can_add_while_scoring(state: State) -> bool:
     """Return whether rows can be added up in the program that scores them."""
-    return state.k_padded == state.tile.centroids <= 64 and not state.format.kept
+    few = state.k_padded == state.tile.centroids <= 64
+    return few and not state.format.kept and state.shared_memory >= _SHARED_TO_ADD
 
 
 def move(state: State, block: Block) -> None:

@@ -86,7 +86,9 @@ class State:
         self.b, self.k, self.d, self.capacity = b, k, d, capacity
         self.format, self.origin = form, origin
         self.width = tuning.width_of(d)
-        self.tile = tuning.scoring_tile(k, self.width, form)
+        self.shared_memory = tuning.shared_memory(device)
+        tile = tuning.scoring_tile(k, self.width, form)
+        self.tile = tuning.fitting(tile, self.width, form, self.shared_memory)
         self.again = tuning.again_tile(self.tile, self.width)
         self.k_padded = -(-k // self.tile.centroids) * self.tile.centroids
         self.centroids, self.means, self.before = room(3, b, k, d)

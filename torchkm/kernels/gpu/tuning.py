@@ -1,12 +1,12 @@
 """Shapes of tiles: how many rows and centroids a program works on at once.
 
-Measured on an H200 (docs/results/gpu-notes.md). Another GPU gets the same answers; where its shared
-memory is too small for them, smaller ones.
+Measured on an H200 (docs/results/gpu-notes.md). Other GPUs get the same ones, or smaller ones where
+these need more shared memory than there is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,6 +17,9 @@ _RESIDENT = 256
 
 # Columns that a product takes at once where rows are wider.
 _STEP = 64
+
+# Shared memory of a program on an H100 or H200.
+_MOST_SHARED = 232448
 
 # Programs for each multiprocessor where they share a list of rows.
 _PROGRAMS = 16
@@ -53,16 +56,44 @@ def is_resident(width: int, dtype: torch.dtype) -> bool:
 
 def scoring_tile(k: int, width: int, form: Format) -> Tile:
     """Return the tile for the product with ``k`` centroids."""
-    centroids, resident = max(16, power_of_two(k)), is_resident(width, form.dtype)
+    centroids, step = max(16, power_of_two(k)), _STEP * 2 // form.dtype.itemsize
+    warps = 8 if centroids > 64 else 4
+    if is_resident(width, form.dtype):
+        rows = 256 if width <= 128 and form.dtype.itemsize == 2 and centroids > 32 else 128
+        return Tile(rows, min(centroids, 64), min(width, step), 4, 3)
     if form.dot == "tf32x3":
-        return Tile(128, min(centroids, 128), min(width, 32), 8 if centroids > 64 else 4, 3)
-    if form.dtype.itemsize > 2:
-        return Tile(128, min(centroids, 256), min(width, 32), 8 if centroids > 64 else 4, 3)
-    if centroids <= 32:
-        return Tile(128, centroids, min(width, _STEP), 4, 4)
+        return Tile(128, min(centroids, 128), step, warps, 3)
+    return Tile(128, min(centroids, 256), step, warps, 4 if centroids <= 32 else 3)
+
+
+def fitting(tile: Tile, width: int, form: Format, limit: int) -> Tile:
+    """Return a tile whose operands fit into ``limit`` bytes of shared memory.
+
+    By fewer loads under way first, then by fewer rows.
+    """
+    resident = is_resident(width, form.dtype)
+    while _shared_bytes(tile, width, form, resident) > limit:
+        if tile.stages > 2:
+            tile = replace(tile, stages=tile.stages - 1)
+        elif tile.rows > 16:
+            tile = replace(tile, rows=tile.rows // 2)
+        else:
+            break
+    return tile
+
+
+def _shared_bytes(tile: Tile, width: int, form: Format, resident: bool) -> int:
     if resident:
-        return Tile(256 if width <= 128 else 128, 64, min(width, _STEP), 4, 3)
-    return Tile(128, min(centroids, 256), _STEP, 8, 3)
+        return (tile.rows + tile.stages * tile.centroids) * width * form.dtype.itemsize
+    columns = tile.columns * form.dtype.itemsize
+    return tile.stages * (tile.rows + tile.centroids) * columns
+
+
+def shared_memory(device: torch.device) -> int:
+    """Return how many bytes of shared memory a program may have."""
+    if device.type != "cuda":
+        return _MOST_SHARED
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
 
 
 def again_tile(tile: Tile, width: int) -> Tile:

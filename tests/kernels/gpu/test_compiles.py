@@ -1,0 +1,23 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+
+@pytest.mark.parametrize(("capability", "limit"), [(89, 101376)])
+def test_kernels_compile_and_fit_into_shared_memory(capability, limit):
+    """For a GPU with less than half of the shared memory that tiles were chosen for."""
+    script = Path(__file__).parent / "compile.py"
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, str(script), str(capability), str(limit)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kernels = [line.split() for line in done.stdout.splitlines()]
+    assert {"assign", "score_again", "add_sorted", "means", "decide", "step"} <= {
+        name for name, _ in kernels
+    }
+    assert max(int(shared) for _, shared in kernels) <= limit
