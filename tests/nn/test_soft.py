@@ -121,7 +121,8 @@ def test_state_copies_and_pickles_come_back(x):
     other.load_state_dict(layer.state_dict())
     for one in (other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         torch.testing.assert_close(one.eval()(x).centroids, layer.eval()(x).centroids)
-    assert "SoftKMeans(\n  k=3, n_features=2, gradient=Implicit(" in repr(layer)
+    assert "SoftKMeans(\n  k=3, n_features=2, metric='euclidean'" in repr(layer)
+    assert "gradient=Implicit(" in repr(layer)
     assert not SoftKMeans(3).state_dict()
 
 

@@ -107,7 +107,8 @@ class AutoTemperature(nn.Module):
 
     The median over some rows of the standard deviation of a row's squared distances, times a
     number without unit: so the same number is as soft in 2 dimensions as in 784. It is taken where
-    the centroids start, and held constant.
+    the centroids start, and held constant. On several ranks it is the mean of
+    their medians.
 
     Args:
         times: of that scale.
@@ -126,6 +127,8 @@ class AutoTemperature(nn.Module):
             scale = apart.squeeze(-1).median(-1).values
         else:
             scale = apart.std(-1, correction=0).median(-1).values
+        if problem.ranks is not None:
+            scale = problem.total(scale) / problem.total(torch.ones_like(scale))
         return (self.times * scale).clamp_min(torch.finfo(x.dtype).tiny)
 
 
