@@ -179,16 +179,27 @@ def test_it_trains_an_encoder(generator):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_autocast_leaves_it_in_float32(x):
-    layer = SoftKMeans(3, temperature=1.5)
-    rows = x.float().requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = layer(rows, x[:3].float())
-        loss = out.centroids.sum() + out.responsibilities.square().sum()
-    loss.backward()
-    want = layer(x.float(), x[:3].float())
-    torch.testing.assert_close(out.centroids, want.centroids)
-    assert out.responsibilities.dtype == torch.float32
+@pytest.mark.parametrize("temperature", [1.5, "auto"])
+def test_autocast_leaves_it_and_its_gradient_in_float32(x, temperature):
+    layer = SoftKMeans(3, temperature=temperature)
+    grads = []
+    for enabled in (True, False):
+        rows = x.float().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            out = layer(rows, x[:3].float())
+            loss = out.centroids.sum() + out.responsibilities.square().sum()
+        loss.backward()
+        assert out.responsibilities.dtype == torch.float32
+        grads.append((out.centroids, rows.grad))
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_temperature_keeps_its_digits(x):
+    out = SoftKMeans(3, temperature=1.3)(x, x[:3])
+    torch.testing.assert_close(
+        out.centroids, fixed_point(x, x[:3], 1.3).centroids, rtol=0, atol=1e-14
+    )
 
 
 def test_a_fixed_number_of_steps_compiles(x):
