@@ -72,6 +72,11 @@ def test_an_empty_cluster_stays_and_has_no_gradient(metric, generator):
         assert torch.isfinite(grad).all()
 
 
+def test_centroids_that_are_left_are_constants(generator):
+    x, labels, centroids, _ = draw(generator)
+    assert not cluster_means(x, labels, centroids.requires_grad_()).requires_grad
+
+
 def test_a_batch_is_its_problems_one_by_one_and_maps(generator):
     x, labels, centroids, weight = draw(generator, 3, 2)
     whole = cluster_means(x, labels, centroids, weight)

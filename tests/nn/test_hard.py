@@ -20,12 +20,17 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_it_ends_where_lloyd_does(blobs, metric):
-    out = HardKMeans(6, metric=metric)(blobs, blobs[:6])
-    want = torchkm.kmeans(blobs, 6, init=blobs[:6], solver="lloyd", metric=metric, tol=0)
+def test_it_ends_where_lloyd_does(blobs, metric, weighted, generator):
+    weight = torch.rand(600, generator=generator, dtype=torch.float64) ** 6 if weighted else None
+    options = {"init": blobs[:6], "solver": "lloyd", "metric": metric, "tol": 0}
+    out = HardKMeans(6, metric=metric)(blobs, blobs[:6], weight)
+    want = torchkm.kmeans(blobs, 6, sample_weight=weight, **options)
     torch.testing.assert_close(out.centroids, want.centroids)
     assert torch.equal(out.labels, want.labels)
+    if weighted:
+        assert not torch.equal(out.labels, HardKMeans(6, metric=metric)(blobs, blobs[:6]).labels)
     assert out.converged
     assert abs(int(out.n_iter) - want.n_iter) <= 1
     assert out.residual <= 1e-6

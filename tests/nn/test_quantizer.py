@@ -135,6 +135,14 @@ def test_dead_codes_come_back():
     assert worse > apart
 
 
+@pytest.mark.parametrize("revive_below", [0, 0.05])
+def test_a_code_that_never_had_a_row_is_moved_if_asked(blobs, revive_below):
+    layer = VectorQuantizer(3, 5, revive_below=revive_below, dtype=torch.float64)
+    layer.codebook.seed(blobs, init=torch.cat([blobs[:2], torch.full((1, 5), 1e3).double()]))
+    layer(blobs)
+    assert (layer.codebook.centroids[2].norm() < 100) == (revive_below > 0)
+
+
 def test_evaluation_moves_nothing(started, blobs):
     started.eval()
     before = buffers(started)
