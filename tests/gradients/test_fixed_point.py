@@ -175,11 +175,12 @@ def test_a_batch_is_its_problems_one_by_one(generator, mixture, derivatives):
 
 def test_a_problem_that_rests_waits_for_the_others(generator, mixture):
     """To the bit where it would be alone, however loosely that is asked for."""
-    problems = [mixture(generator, 40, 3, 2, spread) for spread in (0.2, 1.2)]
+    problems = [mixture(generator, 40, 3, 2, spread) for spread in (0.7, 1.2)]
     x, _, start = (torch.stack(parts) for parts in zip(*problems, strict=True))
     options = {"gradient": "envelope", "max_iter": 500, "tol": 1e-2}
     whole = fixed_point(x, start, 1.0, **options)
     assert whole.n_iter[0] < whole.n_iter[1]
+    assert (soft_lloyd(x, whole.centroids, 1.0) - whole.centroids)[0].abs().max() > 1e-4
     for i in range(2):
         alone = fixed_point(x[i], start[i], 1.0, **options)
         torch.testing.assert_close(whole.centroids[i], alone.centroids, rtol=0, atol=1e-13)
