@@ -184,6 +184,8 @@ def test_a_problem_that_rests_waits_for_the_others(generator, mixture):
     for i in range(2):
         alone = fixed_point(x[i], start[i], 1.0, **options)
         torch.testing.assert_close(whole.centroids[i], alone.centroids, rtol=0, atol=1e-13)
+        torch.testing.assert_close(whole.residual[i], alone.residual, rtol=1e-9, atol=0)
+        torch.testing.assert_close(whole.contraction[i], alone.contraction, rtol=1e-9, atol=0)
 
 
 @METRICS
