@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from torchkm.functional import free_energy, soft_lloyd
 from torchkm.functional.soft_problem import as_soft_problem
 from torchkm.gradients import (
     Implicit,
@@ -172,6 +173,39 @@ def test_a_batch_is_its_problems_one_by_one(generator, mixture, derivatives):
             torch.testing.assert_close(mine, whole[i], rtol=1e-7, atol=1e-9)
 
 
+def test_a_problem_that_rests_waits_for_the_others(generator, mixture):
+    """To the bit where it would be alone, however loosely that is asked for."""
+    problems = [mixture(generator, 40, 3, 2, spread) for spread in (0.7, 1.2)]
+    x, _, start = (torch.stack(parts) for parts in zip(*problems, strict=True))
+    options = {"gradient": "envelope", "max_iter": 500, "tol": 1e-2}
+    whole = fixed_point(x, start, 1.0, **options)
+    assert whole.n_iter[0] < whole.n_iter[1]
+    assert (soft_lloyd(x, whole.centroids, 1.0) - whole.centroids)[0].abs().max() > 1e-4
+    for i in range(2):
+        alone = fixed_point(x[i], start[i], 1.0, **options)
+        torch.testing.assert_close(whole.centroids[i], alone.centroids, rtol=0, atol=1e-13)
+        torch.testing.assert_close(whole.residual[i], alone.residual, rtol=1e-9, atol=0)
+        torch.testing.assert_close(whole.contraction[i], alone.contraction, rtol=1e-9, atol=0)
+
+
+@METRICS
+@pytest.mark.parametrize("steps", [1, 3])
+def test_one_step_is_that_many_from_the_fixed_point_held_constant(
+    steps, metric, generator, mixture, derivatives
+):
+    x, weight, start = mixture(generator, 30, 3, 2)
+    upstream = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    given = x, weight, start, 0.5, upstream
+    found, mine = derivatives(*given, OneStep(steps), metric=metric)
+    inputs = [t.clone().requires_grad_() for t in (x, weight, torch.tensor(0.5).double())]
+    at = found.centroids.detach()
+    for _ in range(steps):
+        at = soft_lloyd(inputs[0], at, inputs[2], inputs[1], metric=metric)
+    want = torch.autograd.grad((at * upstream).sum(), inputs)
+    for one, other in zip(mine, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+
+
 def test_float32_is_near_float64(generator, mixture, derivatives):
     x, weight, start = mixture(generator, 200, 4, 3)
     upstream = torch.randn(4, 3, generator=generator, dtype=torch.float64)
@@ -204,8 +238,6 @@ def test_rows_and_centroids_move_along(generator, mixture, derivatives):
 
 
 def test_the_envelope_is_exact_for_the_objective_and_constant(generator, mixture):
-    from torchkm.functional import free_energy
-
     x, weight, start = mixture(generator, 30, 3, 2)
 
     def energy(x):

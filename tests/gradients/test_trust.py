@@ -73,6 +73,18 @@ def test_a_ridge_bounds_the_gradient(generator, derivatives):
     assert sizes[0] > 2 * sizes[1] > 2 * sizes[2]
 
 
+def test_a_ridge_means_the_same_to_both_solvers(generator, mixture, derivatives):
+    x, weight, start = mixture(generator, 40, 3, 2)
+    upstream = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    given = x, weight, start, 1.0, upstream
+    grads = [
+        derivatives(*given, Implicit(tol=1e-12, ridge=0.3, solver=solver))[1]
+        for solver in ("cg", "gmres")
+    ]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_gmres_refuses_a_second_order(generator, mixture):
     x, weight, start = mixture(generator, 20, 2, 2)
     found = fixed_point(x.requires_grad_(), start, 1.0, weight, gradient=Implicit(solver="gmres"))

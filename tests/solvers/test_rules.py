@@ -83,6 +83,9 @@ def test_what_counts_as_empty():
     assert Lloyd().is_empty(torch.tensor([0.0, 1e-9])).tolist() == [True, False]
     assert MiniBatch().is_empty(torch.tensor([0.0, 1.0])).tolist() == [True, False]
     assert Decay(1).is_empty(torch.tensor([0.001, 10.0, 0.1])).tolist() == [True, False, False]
+    counts = torch.tensor([0.0, 1.0, 11.0])
+    assert Decay(1, forgotten=0.3).is_empty(counts).tolist() == [True, True, False]
+    assert Decay(1, forgotten=0).is_empty(counts).tolist() == [True, False, False]
 
 
 def test_half_life_of_the_length_of_a_pass():
@@ -96,6 +99,7 @@ def test_half_life_of_the_length_of_a_pass():
     ("make", "error", "message"),
     [
         (lambda: Decay(0), ValueError, "half_life must be finite and above 0, got 0"),
+        (lambda: Decay(1, forgotten=-1), ValueError, "forgotten must be finite and at least 0"),
         (lambda: Decay("long"), TypeError, "half_life must be a number, got 'long'"),
         (lambda: MiniBatch("cube"), ValueError, "learning_rate must be one of 'mean', 'sqrt'"),
         (lambda: as_rule("sgd"), ValueError, "solver must be one of 'decay', 'lloyd'"),

@@ -1,4 +1,4 @@
-"""Soft assignment: responsibilities, free energy and the soft Lloyd step, all differentiable.
+"""Soft assignment: responsibilities and the soft Lloyd step, both differentiable.
 
 A row belongs to each centroid in proportion to ``exp(-squared distance / temperature)``. A soft
 Lloyd step moves each centroid to the mean of the rows, weighed by their responsibilities: an EM
@@ -64,53 +64,6 @@ def responsibilities(
         return shares_of(problem.x - origin, centroids - origin, problem.temperature)
 
 
-def free_energy(
-    x: Tensor,
-    centroids: Tensor,
-    temperature: Any,
-    sample_weight: Tensor | None = None,
-    *,
-    metric: str = "euclidean",
-) -> Tensor:
-    """Return the free energy, which soft Lloyd steps lower and whose limit is the inertia.
-
-    ``-temperature * sum_i weight_i log sum_j exp(-|x_i - c_j|^2 / temperature)``
-
-    Args:
-        x: rows ``(*batch, n, d)`` of any float dtype.
-        centroids: ``(*batch, k, d)``.
-        temperature: above 0; a number, or a tensor that broadcasts to ``(*batch,)``.
-        sample_weight: ``(*batch, n)``, non-negative; None counts each row once.
-        metric: ``"euclidean"`` or ``"cosine"``.
-
-    Returns:
-        ``(*batch,)``.
-
-    Raises:
-        TypeError: as ``responsibilities``.
-        ValueError: as ``responsibilities``.
-
-    Cost:
-        ``2 n k d`` operations; a block of scores in memory, also with gradients.
-
-    Example:
-        >>> import torch
-        >>> x = torch.tensor([[0.0], [2.0]])
-        >>> free_energy(x, x, 1e-3)
-        tensor(0.)
-    """
-    problem, centroids = as_soft_problem(x, centroids, temperature, sample_weight, metric)
-
-    def energy(rows: Tensor, weight: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
-        logs = _scores(rows, centred, temperature).logsumexp(-1)  # (*batch, b, k) -> (*batch, b)
-        apart = rows.square().sum(-1) - temperature.squeeze(-1) * logs
-        return (weight * apart).sum(-1)
-
-    with in_own_precision(problem.x):
-        origin = origin_amid(problem, centroids)
-        return _summed(energy, problem, origin, centroids - origin)
-
-
 def soft_lloyd(
     x: Tensor,
     centroids: Tensor,
@@ -164,14 +117,17 @@ def soft_step(problem: SoftProblem, centroids: Tensor) -> Tensor:
 
 
 def soft_sums(problem: SoftProblem, origin: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the masses ``(*batch, k)`` and sums ``(*batch, k, d)`` of rows less the origin."""
+    """Return the masses ``(*batch, k)`` and sums ``(*batch, k, d)`` of rows less the origin.
+
+    Where rows are spread over ranks, of those of all.
+    """
 
     def sums(rows: Tensor, weight: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
         shares = shares_of(rows, centred, temperature) * weight.unsqueeze(-1)  # (*batch, b, k)
         ones = rows.new_ones(*rows.shape[:-1], 1)
         return shares.mT @ torch.cat([rows, ones], dim=-1)  # (*batch, k, d + 1)
 
-    both = _summed(sums, problem, origin, centred)
+    both = problem.total(reduce(torch.add, of_blocks(sums, problem, origin, centred)))
     return both[..., -1], both[..., :-1]
 
 
@@ -190,24 +146,25 @@ def blocks(problem: SoftProblem, k: int) -> Iterator[slice]:
         yield slice(start, min(start + size, n))
 
 
-def _summed(
+def of_blocks(
     of_block: Callable[..., Tensor], problem: SoftProblem, origin: Tensor, centred: Tensor
-) -> Tensor:
-    """Add up what ``of_block`` says of each block of rows, less the origin."""
+) -> Iterator[Tensor]:
+    """Yield what ``of_block`` says of each block of rows, less the origin.
+
+    It is given rows ``(*batch, b, d)``, their weights, the centroids and the temperature.
+    """
     weight, runs = problem.weight, list(blocks(problem, centred.shape[-2]))
     again = problem.recompute and len(runs) > 1 and torch.is_grad_enabled()
 
     def of_rows(rows: Tensor, *others: Tensor) -> Tensor:
         return of_block(rows - origin, *others)
 
-    def of(run: slice) -> Tensor:
+    for run in runs:
         args = problem.x[..., run, :], weight[..., run], centred, problem.temperature
-        return checkpoint(of_rows, *args, use_reentrant=False) if again else of_rows(*args)
-
-    return reduce(torch.add, map(of, runs))
+        yield checkpoint(of_rows, *args, use_reentrant=False) if again else of_rows(*args)
 
 
-def _scores(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
+def scores_of(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
     """Return ``-|x - c|^2 / temperature`` less what is the same for all centroids of a row."""
     half_norms = centred.square().sum(-1).unsqueeze(-2) / 2  # (*batch, 1, k)
     return (rows @ centred.mT - half_norms) * (2 / temperature)
@@ -219,7 +176,7 @@ def shares_of(rows: Tensor, centred: Tensor, temperature: Tensor) -> Tensor:
     What is too small to matter is zero: with numbers below the normal ones, products here and in
     the backward pass take many times as long.
     """
-    scores = _scores(rows, centred, temperature)
+    scores = scores_of(rows, centred, temperature)
     scores = scores - scores.detach().amax(-1, keepdim=True)
     least = math.log(torch.finfo(scores.dtype).tiny) / 2
     return torch.nn.functional.threshold(scores, least, -torch.inf).softmax(-1)

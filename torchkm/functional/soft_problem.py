@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchkm.functional.checks import check_number
 from torchkm.functional.geometry import uses_unit_rows
+from torchkm.functional.ranks import Ranks
 from torchkm.kernels import compute_dtype
 
 
@@ -23,6 +24,7 @@ class SoftProblem:
         temperature: ``(*batch, 1, 1)``.
         metric: ``"euclidean"`` or ``"cosine"``.
         recompute: whether a backward pass computes responsibilities again, or finds them kept.
+        ranks: the processes that the rows are spread over, or None.
     """
 
     x: Tensor
@@ -30,6 +32,7 @@ class SoftProblem:
     temperature: Tensor
     metric: str
     recompute: bool = True
+    ranks: Ranks | None = None
 
     @property
     def unit_rows(self) -> bool:
@@ -42,6 +45,10 @@ class SoftProblem:
         if self.sample_weight is None:
             return self.x.new_ones(self.x.shape[:-1])
         return self.sample_weight
+
+    def total(self, value: Tensor) -> Tensor:
+        """Return the sum of what each rank knows of its rows."""
+        return value if self.ranks is None else self.ranks.sum(value)
 
     def of(self, x: Tensor, weight: Tensor, temperature: Tensor) -> SoftProblem:
         """Return the same problem of other tensors."""

@@ -51,11 +51,14 @@ class Curvature:
         for rows, weight, shares in self._blocks():
             change = weight * self._change(rows, shares, w)[1]
             bent = bent + change.mT @ rows - change.sum(-2).unsqueeze(-1) * self._centred
-        bent = bent * (2 / self._problem.temperature)
+        bent = self._problem.total(bent) * (2 / self._problem.temperature)
         return self.tangent((1 + self._ridge) * self.diagonal * w - bent)
 
     def pullback(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of ``sum_j w_j' G_j`` by rows, weights and temperature."""
+        """Return the gradients of ``sum_j w_j' G_j`` by rows, weights and temperature.
+
+        On several ranks, that of the temperature is what the rows of this one add to it.
+        """
         temperature = self._problem.temperature
         by_x, by_weight, by_temperature = [], [], []
         for rows, weight, shares in self._blocks():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchkm.functional.checks import check_integer, check_number
+from torchkm.functional.ranks import Ranks
 from torchkm.functional.soft import soft_step
 from torchkm.functional.soft_problem import SoftProblem, as_soft_problem
 from torchkm.gradients.implicit import Adjoint, ImplicitCentroids, warn
@@ -61,6 +62,7 @@ def fixed_point(
     gradient: Any = "implicit",
     max_iter: int = 100,
     tol: float = 1e-6,
+    ranks: Ranks | None = None,
 ) -> FixedPoint:
     """Make soft Lloyd steps until they rest, and differentiate where they do.
 
@@ -75,6 +77,8 @@ def fixed_point(
         max_iter: steps at most.
         tol: movement to end at, in shares of the spread of the rows. At 0 exactly ``max_iter``
             steps are made and nothing is read back: so it compiles, and maps under ``torch.func``.
+        ranks: the processes that the rows are spread over, each with its own and all with the same
+            start. Gradients are those of the sum of all their losses.
 
     Returns:
         ``FixedPoint``.
@@ -104,14 +108,21 @@ def fixed_point(
     gradient = as_gradient(gradient)
     max_iter, tol = check_integer("max_iter", max_iter, 1), check_number("tol", tol, 0)
     problem, start = as_soft_problem(x, centroids, temperature, sample_weight, metric)
+    problem = replace(problem, ranks=ranks)
     return differentiated(problem, start, gradient, max_iter, tol)
 
 
 def differentiated(
     problem: SoftProblem, start: Tensor, gradient: Gradient, max_iter: int, tol: float
 ) -> FixedPoint:
-    """Settle a problem from centroids ``start (*batch, k, d)``."""
+    """Settle a problem from centroids ``start (*batch, k, d)``.
+
+    Raises:
+        ValueError: as ``fixed_point``.
+    """
     adjoint = Adjoint()
+    if problem.ranks is not None and isinstance(gradient, Implicit) and gradient.solver == "gmres":
+        raise ValueError("Implicit(solver='gmres') is for rows of one process; use solver='cg'")
     if tol:
         _check_signs(problem)
     if isinstance(gradient, Unroll):
@@ -139,7 +150,8 @@ def _attached(
         return fixed
     inputs = problem.x, problem.weight, problem.temperature, start
     if isinstance(gradient, Implicit):
-        return ImplicitCentroids.apply(*inputs, fixed, problem.metric, gradient, adjoint)
+        options = problem.metric, gradient, adjoint, problem.ranks
+        return ImplicitCentroids.apply(*inputs, fixed, *options)
     return _Refused.apply(*inputs, fixed)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchkm.functional.ranks import Ranks
 from torchkm.functional.soft import NOTHING, in_own_precision, origin_amid, soft_step, soft_sums
 from torchkm.functional.soft_problem import SoftProblem
 from torchkm.gradients.curvature import Curvature
@@ -55,6 +56,7 @@ class ImplicitCentroids(torch.autograd.Function):
         metric: str,
         options: Implicit,
         adjoint: Adjoint,
+        ranks: Ranks | None,
     ) -> Tensor:
         """Return the ``fixed`` point."""
         return fixed.clone()
@@ -69,14 +71,13 @@ class ImplicitCentroids(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Solve for what each row, weight and the temperature did to the fixed point."""
         x, weight, temperature, centroids = ctx.saved_tensors
-        metric, options, adjoint = ctx.given
-        problem = SoftProblem(x, weight, temperature, metric)
+        metric, options, adjoint, ranks = ctx.given
+        problem = SoftProblem(x, weight, temperature, metric, ranks=ranks)
         with in_own_precision(x):
-            if options.solver == "gmres":
-                pulled = _by_gmres(problem, centroids, upstream[0], options, adjoint)
-            else:
-                pulled = _by_curvature(problem, centroids, upstream[0], options, adjoint)
-        return *pulled, torch.zeros_like(centroids), None, None, None, None
+            # The centroids are those of all ranks, and each has a loss of its own by them.
+            given = problem, centroids, problem.total(upstream[0]), options, adjoint
+            pulled = _by_gmres(*given) if options.solver == "gmres" else _by_curvature(*given)
+        return *pulled, torch.zeros_like(centroids), *[None] * 5
 
 
 def _by_curvature(

@@ -14,9 +14,10 @@ from torch import Tensor
 from torchkm.functional import INITS, Assignment, ClusterStats
 from torchkm.functional.checks import check_integer, check_k, check_known, check_number
 from torchkm.functional.problem import as_problem
+from torchkm.functional.ranks import gather_farthest, sum_stats
 from torchkm.functional.stats import mean_and_variance
 from torchkm.lightning.loaders import first_rows, rows_in_epoch, split_batch
-from torchkm.lightning.ranks import Anchor, gather_farthest, sum_stats
+from torchkm.lightning.ranks import Anchor, ranks_of
 from torchkm.nn import KMeans
 from torchkm.solvers import RULES, Decay, EmptyClusterWarning, kmeans
 
@@ -227,8 +228,9 @@ class KMeansModule(pl.LightningModule):
         cast("LightningOptimizer", self.optimizers()).step()
 
     def _learn(self, stats: ClusterStats, rows: Tensor, assignment: Assignment) -> None:
-        farthest = gather_farthest(self.kmeans.farthest_from(rows, assignment), self.trainer)
-        stats = sum_stats(stats, self.trainer)
+        ranks = ranks_of(self.trainer)
+        farthest = gather_farthest(self.kmeans.farthest_from(rows, assignment), ranks)
+        stats = sum_stats(stats, ranks)
         n_rows = stats.counts.sum().round().to(torch.int64)
         self.n_reseeded += self.kmeans.apply_stats(stats, n_rows, farthest)
 

@@ -1,4 +1,4 @@
-"""What several processes have to say to each other: sums of stats, and far rows."""
+"""How the processes of a trainer talk to each other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from torchkm.functional import ClusterStats
-from torchkm.functional.reseeding import FarthestRows
-from torchkm.nn.kmeans import Farthest
+from torchkm.functional import Ranks
 
 
 class Anchor(nn.Module):
@@ -30,34 +28,22 @@ class Anchor(nn.Module):
         pass
 
 
-def sum_stats(stats: ClusterStats, trainer: pl.Trainer) -> ClusterStats:
-    """Return the stats of all ranks together."""
-    if trainer.world_size == 1:
-        return stats
-    counts, sums, inertia = (
-        trainer.strategy.reduce(part, reduce_op="sum")
-        for part in (stats.counts, stats.sums, stats.inertia)
-    )
-    return ClusterStats(counts, sums, inertia)
+class TrainerRanks:
+    """How the processes of a trainer talk, as ``torchkm.functional.Ranks`` has it."""
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self._strategy = trainer.strategy
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum over ranks; no gradient flows through it."""
+        total: Tensor = self._strategy.reduce(value, reduce_op="sum")
+        return total
+
+    def gather(self, value: Tensor) -> Tensor:
+        """Return what each rank has, ``(n_ranks, *shape)``."""
+        return self._strategy.all_gather(value)
 
 
-def gather_farthest(farthest: Farthest, trainer: pl.Trainer) -> Farthest:
-    """Return a function that finds the farthest rows of all ranks, the same on each."""
-    if trainer.world_size == 1:
-        return farthest
-
-    def of_all_ranks(n_empty: int) -> FarthestRows:
-        # Ranks may have fewer rows than asked for; rows at distance 0 fill up and are ignored.
-        padded = [_pad(part, 2 * n_empty) for part in farthest(n_empty)]
-        rows, *others = (trainer.strategy.all_gather(part).flatten(0, 1) for part in padded)
-        every = FarthestRows(rows, *others)
-        order = torch.argsort(every.sq_distances, descending=True, stable=True)
-        return FarthestRows(*(part[order] for part in every))
-
-    return of_all_ranks
-
-
-def _pad(part: Tensor, m: int) -> Tensor:
-    padded = part.new_zeros(m, *part.shape[1:])
-    padded[: len(part)] = part
-    return padded
+def ranks_of(trainer: pl.Trainer) -> Ranks | None:
+    """Return the processes of a trainer; None where there is one."""
+    return None if trainer.world_size == 1 else TrainerRanks(trainer)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from torchkm.functional import sinkhorn
 from torchkm.functional.checks import as_generator, check_integer, check_known, check_number
@@ -153,5 +152,5 @@ def _logits(problem: SoftProblem, centroids: Tensor) -> Tensor:
 
 def _hardened(shares: Tensor) -> Tensor:
     """Return 1 at the largest share of each row and 0 elsewhere, with the gradient of all."""
-    labels = shares.argmax(-1)
-    return one_hot(labels, shares.shape[-1]).to(shares.dtype) + shares - shares.detach()
+    labels = shares.argmax(-1, keepdim=True)
+    return torch.zeros_like(shares).scatter(-1, labels, 1) + (shares - shares.detach())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,14 +13,13 @@ from torchkm.functional.arrays import as_init
 from torchkm.functional.assignment import check_measured
 from torchkm.functional.checks import check_count, check_integer, check_known
 from torchkm.functional.problem import Problem
-from torchkm.functional.reseeding import FarthestRows, farthest_rows
+from torchkm.functional.ranks import Farthest
+from torchkm.functional.reseeding import farthest_rows
 from torchkm.functional.seeding import Init
 from torchkm.functional.stats import one_read
 from torchkm.nn.centroids import CentroidModule
 from torchkm.solvers import CentroidState, UpdateRule, as_rule, update
 from torchkm.solvers.update import reseed_and_update
-
-Farthest = Callable[[int], FarthestRows]
 
 
 class KMeans(CentroidModule):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from torchkm import functional
-from torchkm.functional.checks import as_generator, check_integer, check_number
-from torchkm.functional.geometry import uses_unit_rows
+from torchkm.functional import Ranks
 from torchkm.functional.soft_problem import SoftProblem, as_soft_problem
 from torchkm.functional.soft_problem import as_temperature as as_problem_temperature
 from torchkm.gradients import Adjoint, as_gradient
 from torchkm.gradients.fixed_point import differentiated
 from torchkm.nn.assignments import as_assignment
+from torchkm.nn.layer import ClusteringLayer
 from torchkm.nn.temperature import as_temperature_module
 
 
@@ -44,7 +42,7 @@ class SoftAssignment(NamedTuple):
     adjoint: Adjoint
 
 
-class SoftKMeans(nn.Module):
+class SoftKMeans(ClusteringLayer):
     """Clusters the rows that come in, until the centroids rest, and differentiates that.
 
     Args:
@@ -61,6 +59,9 @@ class SoftKMeans(nn.Module):
         max_iter: soft Lloyd steps at most.
         tol: movement to end at, in shares of the spread of the rows. At 0 exactly ``max_iter``
             steps are made and nothing is read back, so that the layer compiles.
+        ranks: the processes that the rows are spread over, see ``torchkm.functional.Ranks``: all
+            of them are clustered together, and gradients are those of the sum of all losses. What
+            ``assignment="sinkhorn"`` balances are the rows of a rank.
 
     Attributes:
         centroids: where the last batch ended, ``(k, n_features)``; with ``n_features`` alone.
@@ -82,9 +83,6 @@ class SoftKMeans(nn.Module):
         tensor([ 0.5030,  0.5030, -0.0060, -0.0010])
     """
 
-    centroids: Tensor
-    seeded: Tensor
-
     def __init__(
         self,
         k: int,
@@ -97,21 +95,14 @@ class SoftKMeans(nn.Module):
         init: Any = "k-means++",
         max_iter: int = 100,
         tol: float = 1e-6,
+        ranks: Ranks | None = None,
     ) -> None:
-        super().__init__()
-        self.k = check_integer("k", k, 1)
-        self.n_features = None
-        if n_features is not None:
-            self.n_features = check_integer("n_features", n_features, 1)
-            self.register_buffer("centroids", torch.zeros(k, n_features))
-            self.register_buffer("seeded", torch.tensor(False))
+        super().__init__(
+            k, n_features, metric=metric, init=init, max_iter=max_iter, tol=tol, ranks=ranks
+        )
         self.temperature = as_temperature_module(temperature)
         self.gradient = as_gradient(gradient)
         self.assignment = as_assignment(assignment)
-        uses_unit_rows(metric)
-        self.metric, self.init = metric, init
-        self.max_iter = check_integer("max_iter", max_iter, 1)
-        self.tol = check_number("tol", tol, 0)
 
     def forward(
         self,
@@ -142,10 +133,8 @@ class SoftKMeans(nn.Module):
         """
         start = self._start(x, sample_weight, generator) if centroids is None else centroids
         problem, start = as_soft_problem(x, start, 1.0, sample_weight, self.metric)
-        if start.shape[-2] != self.k:
-            raise ValueError(
-                f"centroids must have shape (*batch, {self.k}, d), got {tuple(start.shape)}"
-            )
+        problem = replace(problem, ranks=self.ranks)
+        self._check_k(start)
         temperature = self.temperature(problem, start)
         problem = replace(problem, temperature=as_problem_temperature(temperature, problem.x))
         found = differentiated(problem, start, self.gradient, self.max_iter, self.tol)
@@ -163,11 +152,8 @@ class SoftKMeans(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the sizes and the choices."""
-        width = "" if self.n_features is None else f"n_features={self.n_features}, "
-        return (
-            f"k={self.k}, {width}gradient={self.gradient}, assignment={self.assignment}, "
-            f"metric={self.metric!r}, max_iter={self.max_iter}, tol={self.tol:g}"
-        )
+        choices = f"gradient={self.gradient}, assignment={self.assignment}"
+        return f"{super().extra_repr()}, {choices}"
 
     def _assigned(
         self, problem: SoftProblem, centroids: Tensor, generator: torch.Generator | None
@@ -175,39 +161,3 @@ class SoftKMeans(nn.Module):
         with torch.autocast(problem.x.device.type, enabled=False):
             out: Tensor = self.assignment(problem, centroids, generator)
         return out
-
-    @torch.no_grad()
-    def _start(
-        self, x: Any, sample_weight: Tensor | None, generator: torch.Generator | None
-    ) -> Tensor:
-        """Return where to start: where the layer stands, or seeds for each problem."""
-        if self.n_features is not None and bool(self.seeded):
-            return self.centroids
-        if not isinstance(x, Tensor) or x.ndim < 2:
-            raise ValueError(
-                f"x must have shape (*batch, n, d), got {tuple(getattr(x, 'shape', ()))}"
-            )
-        generator = as_generator(generator)
-        problems = x.detach().reshape(-1, *x.shape[-2:])
-        weights: Any = [None] * len(problems)
-        if sample_weight is not None:
-            weights = sample_weight.detach().expand(x.shape[:-1]).reshape(-1, x.shape[-2])
-        seed = partial(functional.seed, metric=self.metric, generator=generator)
-        seeds = [
-            seed(rows, self.k, self.init, sample_weight=weight)
-            for rows, weight in zip(problems, weights, strict=True)
-        ]
-        return torch.stack(seeds).view(*x.shape[:-2], self.k, x.shape[-1])
-
-    @torch.no_grad()
-    def _remember(self, centroids: Tensor) -> None:
-        """Keep the centroids of a training batch to start from."""
-        if self.n_features is None or not self.training:
-            return
-        if centroids.ndim != 2 or centroids.shape[1] != self.n_features:
-            raise ValueError(
-                f"a layer with n_features={self.n_features} takes rows (n, {self.n_features}), "
-                f"one problem at a time; got centroids {tuple(centroids.shape)}"
-            )
-        self.centroids.copy_(centroids)
-        self.seeded.fill_(True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchkm.functional.checks import check_integer, check_number
-from torchkm.functional.soft import sq_distances
+from torchkm.functional.soft import in_own_precision, sq_distances
 from torchkm.functional.soft_problem import SoftProblem
 
 # Rows that the scale of distances is taken from.
@@ -23,20 +23,21 @@ class Temperature(nn.Module):
         value: above 0, in units of squared distance.
 
     Example:
-        >>> Temperature(0.5).value
-        tensor(0.5000)
+        >>> Temperature(0.5)
+        Temperature(0.5)
     """
-
-    value: Tensor
 
     def __init__(self, value: float) -> None:
         super().__init__()
-        number = check_number("temperature", value, 0, above=True)
-        self.register_buffer("value", torch.tensor(number))
+        self.value = check_number("temperature", value, 0, above=True)
 
     def forward(self, problem: SoftProblem, centroids: Tensor) -> Tensor:
         """Return the temperature of each problem ``(*batch,)``."""
-        return self.value.to(problem.x).expand(problem.x.shape[:-2])
+        return problem.x.new_full(problem.x.shape[:-2], self.value)
+
+    def extra_repr(self) -> str:
+        """Name the temperature."""
+        return f"{self.value:g}"
 
 
 class LearntTemperature(nn.Module):
@@ -107,7 +108,8 @@ class AutoTemperature(nn.Module):
 
     The median over some rows of the standard deviation of a row's squared distances, times a
     number without unit: so the same number is as soft in 2 dimensions as in 784. It is taken where
-    the centroids start, and held constant.
+    the centroids start, and held constant. On several ranks it is the mean of
+    their medians.
 
     Args:
         times: of that scale.
@@ -121,11 +123,14 @@ class AutoTemperature(nn.Module):
         """Return the temperature of each problem ``(*batch,)``."""
         x = problem.x.detach()
         some = x[..., :: max(1, x.shape[-2] // _ROWS), :]
-        apart = sq_distances(some, centroids.detach())  # (*batch, m, k)
+        with in_own_precision(x):
+            apart = sq_distances(some, centroids.detach())  # (*batch, m, k)
         if centroids.shape[-2] == 1:
             scale = apart.squeeze(-1).median(-1).values
         else:
             scale = apart.std(-1, correction=0).median(-1).values
+        if problem.ranks is not None:
+            scale = problem.total(scale) / problem.total(torch.ones_like(scale))
         return (self.times * scale).clamp_min(torch.finfo(x.dtype).tiny)
 
 

@@ -24,9 +24,6 @@ RATES = ("mean", "sqrt")
 # The default half-life of the decay rule, as a share of the rows of one pass.
 _HALF_LIFE_IN_PASSES = 0.5
 
-# A stream forgets; a cluster left with this share of the average count has lost its rows.
-_FORGOTTEN_SHARE = 1e-3
-
 
 @runtime_checkable
 class UpdateRule(Protocol):
@@ -134,14 +131,16 @@ class Decay:
     """The running mean of a fading past, for streams that drift.
 
     After ``half_life`` rows (more exactly: that much weight) a batch counts half. A cluster
-    whose faded count falls below a thousandth of the average counts as empty.
+    whose faded count falls below a small share of the average counts as empty.
 
     Args:
         half_life: in rows; None is half of one pass, where the number of rows is known.
+        forgotten: the share of the average count that a cluster has lost its rows with;
+            0 is one that never had any.
 
     Raises:
         TypeError: not a number.
-        ValueError: not above 0.
+        ValueError: a half-life that is not above 0, a share below 0.
 
     Example:
         >>> import torch
@@ -150,9 +149,11 @@ class Decay:
     """
 
     half_life: float | None = None
+    forgotten: float = 1e-3
     streaming = True
 
     def __post_init__(self) -> None:
+        check_number("forgotten", self.forgotten, 0)
         if self.half_life is not None:
             check_number("half_life", self.half_life, 0, above=True)
 
@@ -175,8 +176,8 @@ class Decay:
         return batch_counts / counts
 
     def is_empty(self, counts: Tensor) -> Tensor:
-        """Return which clusters have faded below a thousandth of the average count."""
-        return counts <= _FORGOTTEN_SHARE * counts.mean()
+        """Return which clusters have faded below that share of the average count."""
+        return counts <= self.forgotten * counts.mean()
 
 
 RULES: dict[str, UpdateRule] = {
@@ -195,7 +196,7 @@ def as_rule(solver: str | UpdateRule, also: Iterable[str] = ()) -> UpdateRule:
 
     Example:
         >>> as_rule("decay")
-        Decay(half_life=None)
+        Decay(half_life=None, forgotten=0.001)
     """
     if isinstance(solver, UpdateRule) and not isinstance(solver, type):
         return solver

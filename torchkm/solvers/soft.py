@@ -1,7 +1,8 @@
-"""The fixed point of soft Lloyd steps: centroids that no longer move, and what is known of them."""
+"""The fixed point of Lloyd steps: centroids that no longer move, and what is known of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ _ROUNDINGS = 100
 
 
 class Settled(NamedTuple):
-    """Where soft Lloyd steps ended, for each problem of a batch.
+    """Where Lloyd steps ended, for each problem of a batch.
 
     Attributes:
         centroids: ``(*batch, k, d)``.
@@ -39,8 +40,9 @@ def settle(
     centroids: Tensor,
     max_iter: int,
     tol: float,
+    step: Callable[[SoftProblem, Tensor], Tensor] = soft_step,
 ) -> Settled:
-    """Make soft Lloyd steps from ``centroids (*batch, k, d)`` until none moves them by ``tol``.
+    """Make steps from ``centroids (*batch, k, d)`` until none moves them by ``tol``.
 
     A problem of a batch that has converged stays as it is while others go on. With a ``tol`` of 0
     exactly ``max_iter`` steps are made and nothing is read back, so the loop can be traced.
@@ -52,7 +54,7 @@ def settle(
     n_iter = torch.zeros(batch, dtype=torch.int64, device=centroids.device)
     going = torch.ones(batch, dtype=torch.bool, device=centroids.device)
     for _ in range(max_iter):
-        moved = soft_step(problem, centroids)
+        moved = step(problem, centroids)
         apart = (moved - centroids).detach().square().mean((-2, -1)).sqrt()
         apart = apart * centroids.shape[-1] ** 0.5 / spread
         shrunk = torch.where(residual > least, apart / residual, contraction)
@@ -72,7 +74,7 @@ def spread_of(problem: SoftProblem) -> Tensor:
     if problem.unit_rows:
         return problem.x.new_ones(problem.x.shape[:-2])
     x, weight = problem.x.detach(), problem.weight.detach().unsqueeze(-1)
-    total = weight.sum((-2, -1))
-    mean = (weight * x).sum(-2, keepdim=True) / total[..., None, None]
-    square = (weight * (x - mean).square()).sum((-2, -1)) / total
+    total = problem.total(weight.sum((-2, -1)))
+    mean = problem.total((weight * x).sum(-2, keepdim=True)) / total[..., None, None]
+    square = problem.total((weight * (x - mean).square()).sum((-2, -1))) / total
     return square.sqrt().clamp_min(torch.finfo(x.dtype).tiny)
