@@ -35,15 +35,13 @@ from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tracker import PRECISIONS, Tracker
 
 if TYPE_CHECKING:
-    from torchkm.kernels.gpu.passes import Passes
+    from torchkm.kernels.gpu.passes import Passes as Passes
     from torchkm.kernels.gpu.state import State as PassState
 
 __all__ = [
     "PRECISIONS",
     "CsrRows",
     "OrderedRows",
-    "PassState",
-    "Passes",
     "Rows",
     "SparseTracker",
     "Tracker",
