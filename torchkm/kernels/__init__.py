@@ -4,10 +4,6 @@ Device tricks, block sizes and memory live here and nowhere else: also what labe
 the rows are kept from one pass to the next. No checks of user input and no choice of algorithm.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from torchkm.kernels.csr import CsrRows, Rows, dense_rows, take_rows
 from torchkm.kernels.dispatch import (
     distances,
@@ -33,10 +29,6 @@ from torchkm.kernels.layout import compute_dtype, rows_of, rows_per_block, sum_d
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tracker import PRECISIONS, Tracker
-
-if TYPE_CHECKING:
-    from torchkm.kernels.gpu.passes import Passes as Passes
-    from torchkm.kernels.gpu.state import State as PassState
 
 __all__ = [
     "PRECISIONS",

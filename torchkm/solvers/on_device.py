@@ -8,7 +8,7 @@ proves every label, so that it ends where float32 would.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,10 @@ from torchkm.functional.problem import Problem
 from torchkm.solvers.descent import MOST_MOMENTUM
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import PassRecord, Status, Watch
+
+if TYPE_CHECKING:
+    from torchkm.kernels.gpu.passes import Passes
+    from torchkm.kernels.gpu.state import State
 
 # By what a problem on the device says that it is done.
 STATUS = {1: Status.LABELS_UNCHANGED, 2: Status.TOLERANCE, 3: Status.MAX_ITER}
@@ -109,7 +113,7 @@ def descend_each(
 
 def _measured(
     x: Tensor, weight: Tensor | None, metric: str, starts: Tensor, going: Going
-) -> kernels.Passes:
+) -> Passes:
     """Return passes over rows ``x``, measured."""
     unit_rows = uses_unit_rows(metric)
     rows = x
@@ -123,7 +127,7 @@ def _measured(
 
 def _with_room(
     rows: Tensor, weight: Tensor | None, starts: Tensor, going: Going, unit_rows: bool
-) -> kernels.Passes:
+) -> Passes:
     """Return passes; without a rounded copy of the rows where there is no memory for it."""
     ways = [going.precision, "tf32"] if going.precision == "auto" else [going.precision]
     for way in ways:
@@ -159,7 +163,7 @@ def check_reach(x: Tensor, extent: Tensor) -> None:
     check_norms(rows, extent.double().square().reshape(1).float() * x.shape[-1])
 
 
-def _settle_and_prove(passes: kernels.Passes, going: Going, watch: Watch | None) -> bool:
+def _settle_and_prove(passes: Passes, going: Going, watch: Watch | None) -> bool:
     """Make passes until nothing moves, the last ones with proven labels; return as ``_settle``."""
     if not going.momentum or not passes.form.proves:
         return _settle(passes, True, watch)
@@ -169,7 +173,7 @@ def _settle_and_prove(passes: kernels.Passes, going: Going, watch: Watch | None)
     return _settle(passes, True, watch)
 
 
-def _settle(passes: kernels.Passes, proven: bool, watch: Watch | None) -> bool:
+def _settle(passes: Passes, proven: bool, watch: Watch | None) -> bool:
     """Make passes until all problems are done; return whether who watches stopped them."""
     if watch is not None:
         return _settle_watched(passes, proven, watch)
@@ -183,7 +187,7 @@ def _settle(passes: kernels.Passes, proven: bool, watch: Watch | None) -> bool:
         answer = next_answer
 
 
-def _settle_watched(passes: kernels.Passes, proven: bool, watch: Watch) -> bool:
+def _settle_watched(passes: Passes, proven: bool, watch: Watch) -> bool:
     while True:
         passes.advance(1, proven=proven)
         record = records(passes.state, passes.block.n, 0)[-1]
@@ -194,7 +198,7 @@ def _settle_watched(passes: kernels.Passes, proven: bool, watch: Watch) -> bool:
             return True
 
 
-def records(state: kernels.PassState, n: int, problem: int) -> tuple[PassRecord, ...]:
+def records(state: State, n: int, problem: int) -> tuple[PassRecord, ...]:
     """Return what the passes of a problem with ``n`` rows saw."""
     figures = state.history[problem, : int(state.n_passes[problem])].tolist()
     return tuple(
@@ -203,7 +207,7 @@ def records(state: kernels.PassState, n: int, problem: int) -> tuple[PassRecord,
     )
 
 
-def _finished(passes: kernels.Passes) -> Fits:
+def _finished(passes: Passes) -> Fits:
     """Return where the last means are, and whose rows are nearest to them."""
     state = passes.state
     reasons, n_iter = state.done.tolist(), state.n_passes.long()

@@ -7,6 +7,7 @@ these need more shared memory than there is.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -93,7 +94,8 @@ def shared_memory(device: torch.device) -> int:
     """Return how many bytes of shared memory a program may have."""
     if device.type != "cuda":
         return _MOST_SHARED
-    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+    properties: Any = torch.cuda.get_device_properties(device)  # its stubs lack what it has
+    return int(properties.shared_memory_per_block_optin)
 
 
 def again_tile(tile: Tile, width: int) -> Tile:
