@@ -1,0 +1,1 @@
+def with_views(study): raise NotImplementedError
