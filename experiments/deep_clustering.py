@@ -26,7 +26,7 @@ import deep_rows
 import torch
 import yaml
 from deep_images import Images, load
-from deep_rows import Log, Sizes, Study
+from deep_rows import Sizes, Study
 from torch import Tensor
 
 from torchkm.metrics.functional import hungarian_accuracy, normalized_mutual_info
@@ -51,21 +51,21 @@ class Row(NamedTuple):
 ROWS = {
     "kmeans": Row("k-means on pixels", "0.535 (a)", deep_rows.raw_kmeans),
     "ae_kmeans": Row("autoencoder, then k-means", "0.808 (a)", deep_rows.autoencoder_kmeans),
-    "dkm_annealed": Row(
-        "deep k-means, annealed", "0.823 (a)", deep_rows.deep_kmeans_annealed
-    ),
+    "dkm_annealed": Row("deep k-means, annealed", "0.823 (a)", deep_rows.deep_kmeans_annealed),
     "dkm_pretrained": Row(
         "deep k-means, pre-trained", "0.840 (a)", deep_rows.deep_kmeans_pretrained
     ),
     "dcn": Row("DCN", "0.811 (a), 0.83 (b)", deep_rows.dcn),
     "dcn_resets": Row("DCN with soft resets", "0.964 (c), augmented", deep_rows.dcn_resets),
+    "ours_plain": Row("ours", "0.984 (f)", deep_own.without_views),
     "ours": Row("ours, with views", "0.985 (d), 0.988 (e)", deep_own.with_views),
 }
 
 _SOURCES = """\
 Published, accuracy on all 70,000 images: (a) Fard, Thonon and Gaussier, arXiv:1806.10069, table 2;
 (b) Yang et al., arXiv:1610.04794; (c) Miklautz et al., arXiv:2411.02275; (d) ConvDEC-DA, Guo et
-al. 2018; (e) ASPC-DA, Guo et al. 2019. Quoted from secondary notes; see the papers before citing.
+al. 2018; (e) ASPC-DA, Guo et al. 2019; (f) IMSAT, Hu et al., arXiv:1702.08720. Quoted from
+secondary notes; see the papers before citing.
 """
 
 

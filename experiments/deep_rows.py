@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from deep_images import N_DRAWS, Images, Views
+from deep_images import Images
 from seedwise import Autoencoders, Streams, Training, pixels
 from torch import Tensor, nn
 
@@ -48,8 +48,7 @@ class Sizes:
         annealing: values of the temperature.
         own_widths: of the autoencoder of our rows.
         own_batch_size: of our rows.
-        own_pretraining: epochs.
-        own_clustering: epochs after pre-training.
+        own_epochs: of our rows.
     """
 
     widths: list[int] = field(default_factory=lambda: [500, 500, 2000, 10])
@@ -57,10 +56,9 @@ class Sizes:
     pretraining: int = 50
     clustering: int = 100
     annealing: int = 40
-    own_widths: list[int] = field(default_factory=lambda: [500, 500, 2000, 10])
-    own_batch_size: int = 1024
-    own_pretraining: int = 200
-    own_clustering: int = 100
+    own_widths: list[int] = field(default_factory=lambda: [1200, 1200, 10])
+    own_batch_size: int = 500
+    own_epochs: int = 100
 
 
 @dataclass

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 # Steps that are made one by one before the next is captured.
 _WARM_UP = 3
+
+# Added to variances that are divided by.
+_LEAST_VARIANCE = 1e-5
 
 # Images that are encoded at once.
 _BLOCK = 10_000
@@ -58,16 +62,21 @@ class Autoencoders(nn.Module):
     Args:
         widths: of the layers, from pixels to codes.
         streams: of the seeds; a seed begins the same on every device.
-        dtype: to multiply in. Weights are kept in float32, and so are codes and images.
+        normalised: whether hidden layers of the encoder have their batch's mean and variance taken
+            out (Ioffe and Szegedy 2015, arXiv:1502.03167).
+
+    Attributes:
+        statistics: means and variances ``(s, 1, out)`` by layer, of all images; while training,
+            None, and those of the batch are used.
     """
 
     def __init__(
-        self, widths: Sequence[int], streams: Streams, dtype: torch.dtype = torch.float32
+        self, widths: Sequence[int], streams: Streams, *, normalised: bool = False
     ) -> None:
         super().__init__()
-        self.dtype = dtype
-        there, back = list(widths), list(reversed(widths))
-        pairs = list(zip(there, there[1:], strict=False)) + list(zip(back, back[1:], strict=False))
+        self.normalised = normalised
+        self.statistics: list[tuple[Tensor, Tensor]] | None = None
+        pairs = [*pairwise(widths), *pairwise(reversed(widths))]
         self.n_encoding = len(pairs) // 2
         drawn = self.drawn(pairs, streams)
         self.weights = nn.ParameterList(drawn)
@@ -98,11 +107,12 @@ class Autoencoders(nn.Module):
     @torch.no_grad()
     def codes(self, images: Tensor) -> Tensor:
         """Return the codes ``(s, n, d)`` of all ``images (n, p)`` uint8."""
-        n_seeds = len(self.weights[0])
-        blocks = [
-            self.encode(pixels(block).expand(n_seeds, *block.shape))
-            for block in images.split(_BLOCK)
-        ]
+        if self.normalised:
+            self.statistics = []
+            for i in range(self.n_encoding - 1):
+                self.statistics.append(self._statistics(images, i))
+        blocks = [self.encode(block) for block in self._blocks(images)]
+        self.statistics = None
         return torch.cat(blocks, dim=1)
 
     @torch.no_grad()
@@ -120,11 +130,32 @@ class Autoencoders(nn.Module):
 
     def _through(self, h: Tensor, first: int, end: int) -> Tensor:
         for i in range(first, end):
-            weight, bias = self.weights[i].to(self.dtype), self.biases[i].to(self.dtype)
-            h = torch.baddbmm(bias, h.to(self.dtype), weight)
+            h = torch.baddbmm(self.biases[i], h, self.weights[i])
             if i < end - 1:
-                h = h.relu()
-        return h.float()
+                h = self._standard(h, i).relu()
+        return h
+
+    def _standard(self, h: Tensor, layer: int) -> Tensor:
+        if not self.normalised or layer >= self.n_encoding:
+            return h
+        if self.statistics is None:
+            variance, mean = torch.var_mean(h, dim=1, keepdim=True, correction=0)
+        else:
+            mean, variance = self.statistics[layer]
+        return (h - mean) * (variance + _LEAST_VARIANCE).rsqrt()
+
+    def _statistics(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of what comes out of a layer, of all images."""
+        sums: list[Tensor] = []
+        for block in self._blocks(images):
+            h = self._through(block, 0, layer + 1)
+            sums.append(torch.stack([h.sum(1, keepdim=True), h.square().sum(1, keepdim=True)]))
+        mean, square = torch.stack(sums).sum(0) / len(images)
+        return mean, (square - mean.square()).clamp_min(0)
+
+    def _blocks(self, images: Tensor) -> Iterator[Tensor]:
+        for block in images.split(_BLOCK):
+            yield pixels(block).expand(len(self.weights[0]), *block.shape)
 
 
 class Training:
