@@ -2,11 +2,11 @@
 
 The responsibilities of soft k-means on the codes say as much as they can of an image: each row is
 assigned surely, and the clusters are of about one size, which is an assumption. That alone would
-be met by any clustering; what tells the right one is that close images are assigned alike: an
+be met by many clusterings; what tells the right one is that close images are assigned alike: an
 image moved in the direction that changes its responsibilities most (Miyato et al. 2018,
 arXiv:1704.03976; Hu et al. 2017, arXiv:1702.08720, whose weights these are), and, in one of the
 rows, an image that is turned, sheared, scaled and shifted. A decoder keeps the codes to what images
-look like. Labels have no part in it: to compare settings, look at how far the seeds agree.
+look like. Of a few restarts the one of the lowest loss is kept. Labels have no part in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from deep_images import N_DRAWS, Views
 from deep_rows import Study, missed, nearest, revive
-from seedwise import Autoencoders, pixels
+from seedwise import Autoencoders, Streams, pixels
 from torch import Tensor, nn
 
 from torchkm.functional.soft import sq_distances
@@ -35,6 +35,9 @@ _REACH, _NEIGHBOUR, _PROBE = 0.25, 10, 10.0
 # Views: up to 15 degrees, and shares of the side.
 _VIEWS = {"turn": 0.26, "shear": 0.25, "scale": 0.15, "shift": 0.08}
 
+# How far from the middle codes begin.
+_AMID = 1e-3
+
 _RATE = 2e-3
 _REVIVE_EVERY = 10
 
@@ -50,11 +53,9 @@ def without_views(study: Study) -> Tensor:
 
 
 def _informed(name: str, study: Study, views: bool) -> Tensor:
-    images, sizes, streams = study.images, study.sizes, study.streams()
-    widths = [images.rows.shape[1], *sizes.own_widths]
-    nets = Autoencoders(widths, streams, normalised=True)
-    drawn = [torch.randn(study.k, widths[-1], generator=one) for one in streams.on_host]
-    centroids = nn.Parameter(torch.stack(drawn).to(study.device))
+    images, sizes = study.images, study.sizes
+    streams = study.streams(sizes.own_restarts)
+    nets, centroids = begun([images.rows.shape[1], *sizes.own_widths, study.k], streams)
     heat = torch.full((), 2.0, device=study.device)
     seen, reach = Views(images, **_VIEWS), _REACH * neighbour_distances(images.rows)
 
@@ -85,11 +86,26 @@ def _informed(name: str, study: Study, views: bool) -> Tensor:
     )
     for epoch in range(sizes.own_epochs):
         rate = _RATE * (1 + math.cos(math.pi * epoch / sizes.own_epochs)) / 2
-        study.log(name, epoch, {"loss": training.epoch(rate)})
+        losses = training.epoch(rate).view(-1, sizes.own_restarts)
+        study.log(name, epoch, {"loss": losses.amin(1)})
         if (epoch + 1) % _REVIVE_EVERY == 0:
             codes = nets.codes(images.rows)
             revive(codes, centroids.data, heat, training.optimizer.state[centroids])
-    return nearest(nets.codes(images.rows), centroids.detach())
+    best = losses.argmin(1) + torch.arange(len(losses), device=study.device) * losses.shape[1]
+    return nearest(nets.codes(images.rows)[best], centroids.detach()[best])
+
+
+def begun(widths: list[int], streams: Streams) -> tuple[Autoencoders, nn.Parameter]:
+    """Return networks and centroids ``(s, k, k)`` to begin with.
+
+    Codes begin amid centroids that lie at the corners of a simplex, at one distance of all: as
+    above the critical temperature, so that no seeding decides what becomes a cluster. They spread
+    as the network learns.
+    """
+    nets, k = Autoencoders(widths, streams, normalised=True), widths[-1]
+    nets.weights[nets.n_encoding - 1].data.mul_(_AMID)
+    corners = torch.eye(k, device=streams.device).repeat(len(streams.seeds), 1, 1)
+    return nets, nn.Parameter(corners)
 
 
 def _worst(x: Tensor, held: Tensor, log_shares: Callable[[Tensor], Tensor]) -> Tensor:

@@ -32,6 +32,9 @@ _SEEN_BEFORE = 100.0
 # Soft resets: every so many epochs, so large a share of the encoder (arXiv:2411.02275).
 _RESET_EVERY, _RESET_SHARE = 20, 0.2
 
+# Between the seeds of two restarts.
+_APART = 100_000
+
 # Tells a training's progress: its name, the epoch, and a number of each seed.
 Log = Callable[[str, int, dict[str, Tensor]], None]
 
@@ -46,9 +49,10 @@ class Sizes:
         pretraining: epochs.
         clustering: epochs after pre-training.
         annealing: values of the temperature.
-        own_widths: of the autoencoder of our rows.
+        own_widths: of the hidden layers of our encoder.
         own_batch_size: of our rows.
         own_epochs: of our rows.
+        own_restarts: of each seed, of which the one of the lowest loss is kept.
     """
 
     widths: list[int] = field(default_factory=lambda: [500, 500, 2000, 10])
@@ -56,9 +60,10 @@ class Sizes:
     pretraining: int = 50
     clustering: int = 100
     annealing: int = 40
-    own_widths: list[int] = field(default_factory=lambda: [1200, 1200, 10])
+    own_widths: list[int] = field(default_factory=lambda: [1200, 1200])
     own_batch_size: int = 500
     own_epochs: int = 100
+    own_restarts: int = 2
 
 
 @dataclass
@@ -87,9 +92,10 @@ class Study:
         """Where the images are."""
         return self.images.rows.device
 
-    def streams(self) -> Streams:
-        """Return fresh randomness of the seeds: no row depends on which ran before it."""
-        return Streams(self.seeds, self.device)
+    def streams(self, restarts: int = 1) -> Streams:
+        """Return fresh randomness, for some restarts of each seed: no row depends on another."""
+        each = [seed + _APART * i for seed in self.seeds for i in range(restarts)]
+        return Streams(each, self.device)
 
     def trained(self) -> Autoencoders:
         """Return published autoencoders, pre-trained for reconstruction alone; a copy of them."""

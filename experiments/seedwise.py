@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 # Steps that are made one by one before the next is captured.
 _WARM_UP = 3
@@ -66,7 +67,7 @@ class Autoencoders(nn.Module):
             out (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
     Attributes:
-        statistics: means and variances ``(s, 1, out)`` by layer, of all images; while training,
+        statistics: means and variances ``(s, out, 1)`` by layer, of all images; while training,
             None, and those of the batch are used.
     """
 
@@ -80,9 +81,9 @@ class Autoencoders(nn.Module):
         self.n_encoding = len(pairs) // 2
         drawn = self.drawn(pairs, streams)
         self.weights = nn.ParameterList(drawn)
-        shape = len(streams.seeds), 1
+        n_seeds = len(streams.seeds)
         self.biases = nn.ParameterList(
-            torch.zeros(*shape, out, device=streams.device) for _, out in pairs
+            torch.zeros(n_seeds, out, 1, device=streams.device) for _, out in pairs
         )
         self.pairs = pairs
 
@@ -128,30 +129,30 @@ class Autoencoders(nn.Module):
             weight.lerp_(new, share)
             bias.mul_(1 - share)
 
-    def _through(self, h: Tensor, first: int, end: int) -> Tensor:
+    def _through(self, x: Tensor, first: int, end: int) -> Tensor:
+        h = x.mT  # (s, in, b): units before images, so that one kernel standardises over a batch
         for i in range(first, end):
-            h = torch.baddbmm(self.biases[i], h, self.weights[i])
+            h = torch.baddbmm(self.biases[i], self.weights[i].mT, h)
             if i < end - 1:
                 h = self._standard(h, i).relu()
-        return h
+        return h.mT
 
     def _standard(self, h: Tensor, layer: int) -> Tensor:
         if not self.normalised or layer >= self.n_encoding:
             return h
         if self.statistics is None:
-            variance, mean = torch.var_mean(h, dim=1, keepdim=True, correction=0)
-        else:
-            mean, variance = self.statistics[layer]
+            return layer_norm(h, h.shape[-1:], eps=_LEAST_VARIANCE)
+        mean, variance = self.statistics[layer]
         return (h - mean) * (variance + _LEAST_VARIANCE).rsqrt()
 
     def _statistics(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Return mean and variance of what comes out of a layer, of all images."""
         sums: list[Tensor] = []
         for block in self._blocks(images):
-            h = self._through(block, 0, layer + 1)
-            sums.append(torch.stack([h.sum(1, keepdim=True), h.square().sum(1, keepdim=True)]))
+            h = self._through(block, 0, layer + 1).mT.double()
+            sums.append(torch.stack([h.sum(-1, keepdim=True), h.square().sum(-1, keepdim=True)]))
         mean, square = torch.stack(sums).sum(0) / len(images)
-        return mean, (square - mean.square()).clamp_min(0)
+        return mean.float(), (square - mean.square()).clamp_min(0).float()
 
     def _blocks(self, images: Tensor) -> Iterator[Tensor]:
         for block in images.split(_BLOCK):
