@@ -221,8 +221,7 @@ class Scalars:
         if folder not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
-            # torch leaves it untyped.
-            self._writers[folder] = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+            self._writers[folder] = SummaryWriter(str(folder))
         return self._writers[folder]
 
 

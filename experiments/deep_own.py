@@ -38,6 +38,9 @@ _VIEWS = {"turn": 0.26, "shear": 0.25, "scale": 0.15, "shift": 0.08}
 # How far from the middle codes begin.
 _AMID = 1e-3
 
+# Images whose neighbours are looked for at once.
+_BLOCK = 1000
+
 _RATE = 2e-3
 _REVIVE_EVERY = 10
 
@@ -135,7 +138,7 @@ def neighbour_distances(images: Tensor) -> Tensor:
     """Return the distance of each of ``images (n, p)`` to its tenth neighbour, ``(n,)``."""
     x, nth = pixels(images), min(_NEIGHBOUR, len(images) - 1)
     found = [
-        sq_distances(block, x).topk(nth + 1, dim=1, largest=False).values[:, -1]
-        for block in x.split(1000)
+        sq_distances(x[first : first + _BLOCK], x).topk(nth + 1, dim=1, largest=False).values[:, -1]
+        for first in range(0, len(x), _BLOCK)
     ]
     return torch.cat(found).clamp_min(0).sqrt()

@@ -155,7 +155,8 @@ class Autoencoders(nn.Module):
         return mean.float(), (square - mean.square()).clamp_min(0).float()
 
     def _blocks(self, images: Tensor) -> Iterator[Tensor]:
-        for block in images.split(_BLOCK):
+        for first in range(0, len(images), _BLOCK):
+            block = images[first : first + _BLOCK]
             yield pixels(block).expand(len(self.weights[0]), *block.shape)
 
 
@@ -234,14 +235,14 @@ class Training:
         rows, draws = self._order.index_select(1, places), self._draws.index_select(1, places)
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.loss(rows, draws)
-        losses.sum().backward()
+        torch.autograd.backward(losses.sum())
         self.optimizer.step()
         self._total += losses.detach()
         self._at += 1
 
     def _beside(self, work: Callable[[], None]) -> None:
         """Work on a stream of its own, as capturing asks for."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             work()
