@@ -1,12 +1,18 @@
-"""Our rows: an encoder whose codes k-means can tell apart, and assigns alike however they are seen.
+"""Our rows: an encoder whose codes k-means can tell apart, and assigns alike what is alike.
 
 The responsibilities of soft k-means on the codes say as much as they can of an image: each row is
 assigned surely, and the clusters are of about one size, which is an assumption. That alone would
-be met by many clusterings; what tells the right one is that close images are assigned alike: an
-image moved in the direction that changes its responsibilities most (Miyato et al. 2018,
-arXiv:1704.03976; Hu et al. 2017, arXiv:1702.08720, whose weights these are), and, in one of the
-rows, an image that is turned, sheared, scaled and shifted. A decoder keeps the codes to what images
-look like. Of a few restarts the one of the lowest loss is kept. Labels have no part in it.
+be met by many clusterings; what tells the right one is what is assigned alike:
+
+- an image, and itself moved in the direction that changes its responsibilities most (Miyato et al.
+  2018, arXiv:1704.03976; Hu et al. 2017, arXiv:1702.08720, whose weights these are);
+- an image, and one of its nearest neighbours among pixels, which keeps clusters from cutting
+  through where images lie densely (Van Gansbeke et al. 2020, arXiv:2005.12320); the longer the
+  training, the more often it is the image itself;
+- in one of the rows that other is turned, sheared, scaled and shifted.
+
+A decoder keeps the codes to what images look like. Of a few restarts the one of the lowest loss is
+kept. Labels have no part in it.
 """
 
 from __future__ import annotations
@@ -30,7 +36,10 @@ _DECODING = 0.001
 
 # An image is moved by this share of the distance to its tenth neighbour. The direction is found
 # from a step of length 10 towards another image.
-_REACH, _NEIGHBOUR, _PROBE = 0.25, 10, 10.0
+_REACH, _TENTH, _PROBE = 0.25, 10, 10.0
+
+# Neighbours that an image may be assigned like.
+_NEIGHBOURS = 5
 
 # Views: up to 15 degrees, and shares of the side.
 _VIEWS = {"turn": 0.26, "shear": 0.25, "scale": 0.15, "shift": 0.08}
@@ -60,7 +69,9 @@ def _informed(name: str, study: Study, views: bool) -> Tensor:
     streams = study.streams(sizes.own_restarts)
     nets, centroids = begun([images.rows.shape[1], *sizes.own_widths, study.k], streams)
     heat = torch.full((), 2.0, device=study.device)
-    seen, reach = Views(images, **_VIEWS), _REACH * neighbour_distances(images.rows)
+    near, distance = neighbours(images.rows)
+    seen, reach = Views(images, **_VIEWS), _REACH * distance
+    among = torch.ones((), device=study.device)  # one of so many, with the image itself
 
     def log_shares(x: Tensor) -> Tensor:
         return (-sq_distances(nets.encode(x), centroids) / heat).log_softmax(-1)
@@ -71,9 +82,9 @@ def _informed(name: str, study: Study, views: bool) -> Tensor:
         logs = (-sq_distances(codes, centroids) / heat).log_softmax(-1)  # (s, b, k)
         held = logs.detach()
         moved = x + _worst(x, held, log_shares) * reach[rows].unsqueeze(-1)
-        apart = divergence(held, log_shares(moved))
-        if views:
-            apart = apart + divergence(held, log_shares(seen.of(rows, draws)))
+        others = near[rows, ((draws[..., -1] + 1) / 2 * among).long().clamp_max(near.shape[1] - 1)]
+        other = seen.of(others, draws[..., :-1]) if views else pixels(images.rows[others])
+        apart = divergence(held, log_shares(moved)) + divergence(held, log_shares(other))
         unsure = entropy(logs).mean(-1)
         even = entropy(logs.exp().mean(-2).clamp_min(1e-12).log())
         decoded = missed(nets.decode(codes), x)
@@ -85,9 +96,10 @@ def _informed(name: str, study: Study, views: bool) -> Tensor:
         streams,
         batch_size=sizes.own_batch_size,
         rate=_RATE,
-        n_draws=N_DRAWS if views else 0,
+        n_draws=N_DRAWS + 1 if views else 1,
     )
     for epoch in range(sizes.own_epochs):
+        among.fill_(1 + (near.shape[1] - 1) * (1 - epoch / sizes.own_epochs))
         rate = _RATE * (1 + math.cos(math.pi * epoch / sizes.own_epochs)) / 2
         losses = training.epoch(rate).view(-1, sizes.own_restarts)
         study.log(name, epoch, {"loss": losses.amin(1)})
@@ -134,11 +146,16 @@ def entropy(logs: Tensor) -> Tensor:
     return -(logs.exp() * logs).sum(-1)
 
 
-def neighbour_distances(images: Tensor) -> Tensor:
-    """Return the distance of each of ``images (n, p)`` to its tenth neighbour, ``(n,)``."""
-    x, nth = pixels(images), min(_NEIGHBOUR, len(images) - 1)
-    found = [
-        sq_distances(x[first : first + _BLOCK], x).topk(nth + 1, dim=1, largest=False).values[:, -1]
-        for first in range(0, len(x), _BLOCK)
-    ]
-    return torch.cat(found).clamp_min(0).sqrt()
+def neighbours(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Find what is near each of ``images (n, p)`` among pixels.
+
+    Returns:
+        Itself and its nearest neighbours ``(n, 6)``, and the distance of the tenth ``(n,)``.
+    """
+    x, nth = pixels(images), min(_TENTH, len(images) - 1)
+    index, distances = [], []
+    for first in range(0, len(x), _BLOCK):
+        found = sq_distances(x[first : first + _BLOCK], x).topk(nth + 1, dim=1, largest=False)
+        index.append(found.indices[:, : _NEIGHBOURS + 1])
+        distances.append(found.values[:, -1].clamp_min(0).sqrt())
+    return torch.cat(index), torch.cat(distances)

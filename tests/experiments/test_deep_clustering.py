@@ -225,3 +225,13 @@ def test_the_direction_found_is_one_that_changes_shares_most(parts):
 
     found = deep_own._worst(x, log_shares(x), log_shares)
     assert (found[..., 0].abs() > 0.99).all()
+
+
+def test_neighbours_are_the_nearest_images_with_the_image_itself_first(parts):
+    import deep_own
+
+    images = torch.randint(256, (40, 12), generator=torch.Generator().manual_seed(2)).byte()
+    index, distance = deep_own.neighbours(images)
+    true = torch.cdist(images.double(), images.double()) / 255
+    assert torch.equal(index, true.argsort(dim=1)[:, :6])
+    torch.testing.assert_close(distance.double(), true.sort(dim=1).values[:, 10], rtol=1e-4, atol=0)
