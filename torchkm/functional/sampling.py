@@ -24,7 +24,11 @@ def draw_with_replacement(mass: Tensor, draws: Tensor, fallback: Tensor) -> Tens
 
     Where all mass is zero the chances are those of ``fallback (n,)``. No synchronisation.
     """
-    upto = torch.cumsum(mass.to(torch.float64).add(fallback, alpha=_FAR_BELOW), dim=0)
+    mass = mass.to(torch.float64).add(fallback, alpha=_FAR_BELOW)
+    if mass.is_cuda and torch.are_deterministic_algorithms_enabled():
+        upto = torch.cumsum(mass.cpu(), dim=0).to(mass.device)  # sums there differ between runs
+    else:
+        upto = torch.cumsum(mass, dim=0)
     # On the left: a product that rounds up to the total still finds the last row with mass.
     return torch.searchsorted(upto, draws * upto[-1])
 

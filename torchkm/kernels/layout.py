@@ -49,7 +49,10 @@ def origin_of(x: Tensor, unit_rows: bool) -> Tensor:
     It stays there when single rows are far off, as their mean would not.
     """
     rows = x[:: max(1, len(x) // _ORIGIN_ROWS)].to(compute_dtype(x.dtype))
-    return (unit(rows) if unit_rows else rows).median(dim=0).values
+    rows = unit(rows) if unit_rows else rows
+    if rows.is_cuda:  # where a median is refused if algorithms are to be deterministic
+        return rows.sort(dim=0).values[(len(rows) - 1) // 2]
+    return rows.median(dim=0).values
 
 
 def rows_per_block(x: Rows, k: int) -> int:

@@ -13,7 +13,7 @@ def capture(work: Callable[[], None], times: int, device: torch.device) -> torch
     stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
-        graph.capture_begin()
+        graph.capture_begin(capture_error_mode="thread_local")  # other threads may go on
         try:
             for _ in range(times):
                 work()

@@ -57,12 +57,14 @@ def fix_units(state: State, n: int, largest: Tensor, weight: Tensor | None) -> N
     else:
         heaviest = weight.max().double()
         reach = reach * heaviest
-        torch.ldexp(
-            torch.ones_like(heaviest), bits - torch.frexp(heaviest)[1], out=state.weight_unit[0]
-        )
-    units = torch.ldexp(torch.ones_like(reach), bits - torch.frexp(reach)[1])
-    state.units.copy_(torch.where(reach > 0, units, 1.0))
+        state.weight_unit.copy_(_unit(heaviest, bits))
+    state.units.copy_(torch.where(reach > 0, _unit(reach, bits), 1.0))
     torch.reciprocal(state.units, out=state.inverse_units)
+
+
+def _unit(reach: Tensor, bits: int) -> Tensor:
+    """Return how many units there are to one, where ``reach`` is to take so many bits of them."""
+    return torch.exp2((bits - torch.frexp(reach)[1]).double())
 
 
 def prepare(state: State, block: Block) -> None:

@@ -73,7 +73,7 @@ class Passes:
         self.form = format_of(x.dtype, precision)
         self.state = State(starts, origin.float().contiguous(), self.form, max_iter)
         self.state.still.fill_(shift)
-        weight = None if sample_weight is None else sample_weight.view(-1, x.shape[1])
+        weight = None if sample_weight is None else sample_weight.reshape(-1, x.shape[1])
         self.block = Block(x, weight, len(starts), self.state.width, self.form)
         self._momentum, self._unit = momentum, unit_rows
         self._graphs: dict[tuple[bool, bool], torch.cuda.CUDAGraph] = {}
