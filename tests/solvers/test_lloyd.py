@@ -9,6 +9,16 @@ import torchkm
 from torchkm import kernels
 
 
+def multiply_alike():
+    """Whether torch and NumPy, and so scikit-learn, round products alike on this CPU."""
+    random = np.random.RandomState(0)
+    x, c = random.rand(300, 3), random.rand(5, 3)
+    return np.array_equal(x @ c.T, (torch.from_numpy(x) @ torch.from_numpy(c).T).numpy())
+
+
+@pytest.mark.skipif(
+    not multiply_alike(), reason="torch and NumPy round products in ways of their own"
+)
 @pytest.mark.parametrize("seed", range(12))
 def test_ties_among_whole_numbers_fall_as_in_scikit_learn(seed):
     random = np.random.RandomState(seed)
