@@ -38,7 +38,7 @@ def compile_only(kernel, grid):
 def main(capability, limit):
     driver.set_active(Target(capability))
     JITFunction.__getitem__ = compile_only
-    from torchkm.kernels.gpu import once, passes, tuning
+    from torchkm.kernels.gpu import once, passes, seeding, tuning
 
     tuning.shared_memory = lambda device: limit
     x = torch.rand(300, 784)
@@ -51,6 +51,8 @@ def main(capability, limit):
     run.measure()
     run.look()
     once.nearest_and_sums(x, x[:10].clone(), None, False, x.mean(0))
+    draws = torch.rand(3, 5, dtype=torch.float64)
+    seeding.one_by_one(x, 4, torch.ones(300), torch.tensor([0]), draws)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def test_kernels_compile_and_fit_into_shared_memory(capability, limit):
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     kernels = [line.split() for line in done.stdout.splitlines()]
-    assert {"assign", "score_again", "add_sorted", "means", "decide", "step"} <= {
+    assert {"assign", "score_again", "add_sorted", "means", "decide", "step", "choose"} <= {
         name for name, _ in kernels
     }
     assert max(int(shared) for _, shared in kernels) <= limit

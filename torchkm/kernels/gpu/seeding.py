@@ -18,10 +18,10 @@ def lower(
     rows,
     norms,
     weights,
-    potential,
     candidates,
     lowered,
     partial,
+    best,
     number,
     m,
     d,
@@ -30,7 +30,10 @@ def lower(
     BD: tl.constexpr,
     BT: tl.constexpr,
 ):
-    """Lower the potential of rows by each candidate, and add it up for some of them."""
+    """Lower the potential of some rows by each candidate, and add it up.
+
+    The potential is what the ``best`` candidate before them has ``lowered`` it to.
+    """
     if tl.load(number) >= k:
         return
     at = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -49,72 +52,80 @@ def lower(
     norm = tl.load(norms + at, mask=inside, other=0.0)
     sq_distance = norm[:, None] + tl.load(norms + candidate)[None, :] - 2 * products
     sq_distance = tl.where(at[:, None] == candidate[None, :], 0.0, tl.maximum(sq_distance, 0.0))
-    now = tl.load(potential + at, mask=inside, other=0.0)
+    now = tl.load(lowered + at * BT + tl.load(best), mask=inside, other=0.0)
     low = tl.minimum(sq_distance, now[:, None])
     tl.store(lowered + at[:, None] * BT + trial[None, :], low, mask=inside[:, None])
-    mass = low * tl.load(weights + at, mask=inside, other=0.0)[:, None]
-    tl.store(partial + tl.program_id(0) * BT + trial, tl.sum(mass, 0))
+    weight = tl.load(weights + at, mask=inside, other=0.0)
+    tl.store(partial + tl.program_id(0) * BT + trial, tl.sum(_mass(low, weight[:, None]), 0))
 
 
 @triton.jit
 def choose(
     weights,
-    potential,
     candidates,
     lowered,
     partial,
     draws,
     chosen,
+    best,
     number,
     m,
     k,
     n_programs,
     n_trials,
     BM: tl.constexpr,
+    BP: tl.constexpr,
     BT: tl.constexpr,
 ):
     """Choose the best candidate, and draw the next ones from the potential that it leaves.
 
-    Where no mass is left the chances are those of the weights.
+    A draw falls first to the rows of one program of ``lower``, then to one of them. Where no mass
+    is left the chances are those of the weights.
     """
     now = tl.load(number)
     if now >= k:
         return
     trial = tl.arange(0, BT)
-    total = tl.zeros((BT,), tl.float32)
-    for program in range(0, n_programs):
-        total += tl.load(partial + program * BT + trial)
+    total = tl.zeros((BT,), tl.float64)
+    for start in range(0, n_programs, BP):
+        program = start + tl.arange(0, BP)
+        inside = (program < n_programs)[:, None]
+        place = partial + program[:, None] * BT + trial[None, :]
+        total += tl.sum(tl.load(place, mask=inside, other=0.0), 0)
     total = tl.where(trial < n_trials, total, float("inf"))
-    best = tl.min(tl.where(total == tl.min(total, 0), trial, BT), 0)
-    best = tl.minimum(best, n_trials - 1)
-    tl.store(chosen + now, tl.load(candidates + best))
-    mass = tl.zeros((), tl.float64)
-    for start in range(0, m, BM):
-        at = start + tl.arange(0, BM)
-        inside = at < m
-        low = tl.load(lowered + at * BT + best, mask=inside, other=0.0)
-        tl.store(potential + at, low, mask=inside)
-        mass += tl.sum(_mass(low, weights, at, inside), 0)
+    winner = tl.min(tl.where(total == tl.min(total, 0), trial, BT), 0)
+    winner = tl.minimum(winner, n_trials - 1)
+    tl.store(chosen + now, tl.load(candidates + winner))
+    mass = tl.sum(tl.where(trial == winner, total, 0.0), 0)
+
     again = (trial < n_trials) & (now < k - 1)
     goal = tl.load(draws + now * n_trials + trial, mask=again, other=0.0) * mass
     drawn = tl.zeros((BT,), tl.int32)
+    before = tl.zeros((BT,), tl.float64)
     upto = tl.zeros((), tl.float64)
-    for start in range(0, m, BM):
-        at = start + tl.arange(0, BM)
-        inside = at < m
-        low = tl.load(lowered + at * BT + best, mask=inside, other=0.0)
-        some = _mass(low, weights, at, inside)
+    for start in range(0, n_programs, BP):
+        program = start + tl.arange(0, BP)
+        some = tl.load(partial + program * BT + winner, mask=program < n_programs, other=0.0)
         reached = upto + tl.cumsum(some, 0)
-        below = inside[:, None] & (reached[:, None] < goal[None, :])
+        below = (program < n_programs)[:, None] & (reached[:, None] < goal[None, :])
         drawn += tl.sum(below.to(tl.int32), 0)
+        before = tl.maximum(before, tl.max(tl.where(below, reached[:, None], 0.0), 0))
         upto += tl.sum(some, 0)
-    tl.store(candidates + trial, tl.minimum(drawn, m - 1).to(tl.int64), mask=again)
+    drawn = tl.minimum(drawn, n_programs - 1)
+    at = drawn[:, None] * BM + tl.arange(0, BM)[None, :]  # (BT, BM)
+    inside = at < m
+    low = tl.load(lowered + at * BT + winner, mask=inside, other=0.0)
+    reached = before[:, None] + tl.cumsum(
+        _mass(low, tl.load(weights + at, mask=inside, other=0.0)), 1
+    )
+    row = drawn * BM + tl.sum((inside & (reached < goal[:, None])).to(tl.int32), 1)
+    tl.store(candidates + trial, tl.minimum(row, m - 1).to(tl.int64), mask=again)
+    tl.store(best, winner)
     tl.store(number, now + 1)
 
 
 @triton.jit
-def _mass(low, weights, at, inside):
-    weight = tl.load(weights + at, mask=inside, other=0.0)
+def _mass(low, weight):
     return (low * weight).to(tl.float64) + weight.to(tl.float64) * 1e-290
 
 
@@ -138,22 +149,22 @@ def one_by_one(
     width = max(16, tuning.power_of_two(n_trials))
     n_programs = triton.cdiv(m, _ROWS)
     norms = rows.square().sum(1)
-    potential = torch.full_like(norms, torch.inf)
     candidates = first.expand(width).contiguous()
-    lowered, partial = rows.new_empty(m, width), rows.new_empty(n_programs, width)
+    lowered = torch.full((m, width), torch.inf, device=rows.device)
+    partial = torch.empty(n_programs, width, dtype=torch.float64, device=rows.device)
     chosen = torch.empty(k, dtype=torch.int64, device=rows.device)
-    number = torch.zeros(1, dtype=torch.int32, device=rows.device)
+    best, number = torch.zeros(2, 1, dtype=torch.int32, device=rows.device)
 
     def one_round() -> None:
         lower[(n_programs,)](
-            rows, norms, weight, potential, candidates, lowered, partial, number, m, d, k,
-            BM=_ROWS, BD=max(16, min(64, tuning.power_of_two(d))), BT=width,
+            rows, norms, weight, candidates, lowered, partial, best, number, m, d, k, BM=_ROWS,
+            BD=max(16, min(64, tuning.power_of_two(d))), BT=width,
         )  # fmt: skip
         choose[(1,)](
-            weight, potential, candidates, lowered, partial, draws, chosen, number, m, k,
-            n_programs, n_trials, BM=min(2048, tuning.power_of_two(m)), BT=width, num_warps=8,
+            weight, candidates, lowered, partial, draws, chosen, best, number, m, k, n_programs,
+            n_trials, BM=_ROWS, BP=min(128, tuning.power_of_two(n_programs)), BT=width,
         )  # fmt: skip
 
     one_round()
     graphs.repeat(one_round, k - 1, _PER_GRAPH, rows.device)
-    return chosen, potential
+    return chosen, lowered.gather(1, best.long().expand(m, 1)).squeeze(1)
