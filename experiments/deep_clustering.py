@@ -19,15 +19,16 @@ import time
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, NamedTuple
 
 import deep_own
 import deep_rows
 import torch
 import yaml
-from deep_images import Images, load
+from deep_images import load
 from deep_rows import Sizes, Study
+from over_seeds import Scalars, spread
 from torch import Tensor
 
 from torchkm.metrics.functional import hungarian_accuracy, normalized_mutual_info
@@ -81,13 +82,13 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(f"deep_clustering.py: error: {error}") from None
     size = "reduced" if flags.reduced else "full"
     print(f"{images.name}: {len(images.rows):,} images, {size} size, seeds {flags.seeds}, {device}")
-    with Scalars(Path(flags.output_dir), flags.seeds, images) as scalars:
+    with Scalars(Path(flags.output_dir) / f"deep-{images.name}", flags.seeds) as scalars:
         study = Study(images, flags.k, flags.seeds, sizes(flags), scalars.log, flags.graph)
         for name in flags.rows:
             found = measured(name, study)
             found |= {"data": images.name, "images": len(images.rows)}
             found |= {"sizes": dataclasses.asdict(study.sizes), "machine": machine(device)}
-            scalars.scores(name, found["runs"])
+            scalars.log(name, 0, as_tensors(found["runs"], "accuracy", "nmi"))
             keep(flags.output, size, name, found)
             print(as_line(name, found), flush=True)
 
@@ -178,6 +179,11 @@ def scores(labels: Tensor, classes: Tensor) -> dict[str, float]:
     }
 
 
+def as_tensors(runs: list[dict[str, Any]], *tags: str) -> dict[str, Tensor]:
+    """Return numbers of all seeds ``(s,)`` by name."""
+    return {tag: torch.tensor([run[tag] for run in runs]) for tag in tags}
+
+
 def machine(device: torch.device) -> dict[str, Any]:
     """Return what the times depend on."""
     on_gpu = device.type == "cuda"
@@ -186,43 +192,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-class Scalars:
-    """TensorBoard's scalars of every row and seed; nothing where it is not installed."""
-
-    def __init__(self, folder: Path, seeds: list[int], images: Images) -> None:
-        self.folder, self.seeds = folder / f"deep-{images.name}", seeds
-        self._writers: dict[Path, Any] = {}
-
-    def __enter__(self) -> Scalars:
-        """Begin."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Write what is left."""
-        for writer in self._writers.values():
-            writer.close()
-
-    def log(self, name: str, epoch: int, values: dict[str, Tensor]) -> None:
-        """Write numbers of each seed at an epoch."""
-        for tag, numbers in values.items():
-            for seed, number in zip(self.seeds, numbers.tolist(), strict=True):
-                self._writer(name, seed).add_scalar(tag, number, epoch)
-
-    def scores(self, name: str, runs: list[dict[str, Any]]) -> None:
-        """Write the scores of a row."""
-        for run in runs:
-            for tag in ("accuracy", "nmi"):
-                self._writer(name, run["seed"]).add_scalar(tag, run[tag], 0)
-
-    def _writer(self, name: str, seed: int) -> Any:
-        folder = self.folder / name / f"seed{seed}"
-        if folder not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writers[folder] = SummaryWriter(str(folder))
-        return self._writers[folder]
 
 
 def as_line(name: str, found: dict[str, Any]) -> str:
@@ -264,16 +233,12 @@ def as_table(rows: dict[str, Any]) -> str:
             continue
         found = rows[name]
         agreed = "" if found["agreement"] is None else f"{found['agreement']:.4f}"
-        spread = [_spread([run[what] for run in found["runs"]]) for what in ("accuracy", "nmi")]
+        own = [spread([run[what] for run in found["runs"]]) for what in ("accuracy", "nmi")]
         lines.append(
-            f"| {row.title} | {spread[0]} | {spread[1]} | {agreed} | {len(found['runs'])} | "
+            f"| {row.title} | {own[0]} | {own[1]} | {agreed} | {len(found['runs'])} | "
             f"{found['seconds']:,.0f} s | {found['machine']['device']} | {row.published} |"
         )
     return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{mean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
 
 
 if __name__ == "__main__":

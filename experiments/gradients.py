@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
-from machine import describe_machine
+from machine import describe_machine, kept_for_backward
 from torch import Tensor
 
 from torchkm.functional import seed, soft_lloyd
@@ -88,16 +88,10 @@ def costs(repeats: int) -> list[dict[str, Any]]:
 
 
 def _timed(x: Tensor, start: Tensor, temperature: float, way: Gradient) -> dict[str, float]:
-    rows, sizes = x.clone().requires_grad_(), {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
+    rows = x.clone().requires_grad_()
     with torch.no_grad():
         steps = [_seconds(lambda: soft_lloyd(x, start, temperature)) for _ in range(7)]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with kept_for_backward() as sizes:
         begun = time.perf_counter()
         found = fixed_point(rows, start, temperature, gradient=way, max_iter=_STEPS, tol=1e-30)
         forward = time.perf_counter() - begun

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def describe_machine() -> dict[str, Any]:
@@ -48,3 +53,19 @@ def peak() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1])
+
+
+@contextmanager
+def kept_for_backward() -> Iterator[dict[int, int]]:
+    """Collect the bytes of all storages that autograd keeps of what is computed here."""
+    from torch.autograd.graph import saved_tensors_hooks
+
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes
