@@ -1,13 +1,57 @@
-"""What several seeds found: in TensorBoard one by one, in tables as mean and deviation."""
+"""Experiments over several seeds: flags and files, scalars of each seed, and means in tables.
+
+Not every machine that runs an experiment has jsonargparse: it is imported where it is asked for.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+_ROOT = Path(__file__).parent.parent
+
+
+def parser_of(name: str, description: str) -> ArgumentParser:
+    """Return a parser with the flags for files, whose defaults are under ``configs/``."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog=f"{name}.py",
+        description=description,
+        default_config_files=[str(_ROOT / f"configs/{name}.yaml")],
+    )
+    add = parser.add_argument
+    add("--config", action="config", help="YAML file of flags; flags override it.")
+    add(
+        "--output",
+        type=Path,
+        default=_ROOT / f"docs/results/{name}.json",
+        help="File of results; a page of tables is written beside it.",
+    )
+    add("--picture", type=Path, default=_ROOT / f"docs/gallery/{name}.png", help="Drawn at last.")
+    add("--output-dir", default="runs", help="Folder of TensorBoard's events.")
+    return parser
+
+
+def keep(flags: Namespace, known: dict[str, Any], page: str) -> None:
+    """Write what is known so far to the file of results, and its page beside it."""
+    flags.output.parent.mkdir(parents=True, exist_ok=True)
+    flags.output.write_text(json.dumps(known, indent=1) + "\n")
+    flags.output.with_suffix(".md").write_text(page)
+
+
+def keep_picture(flags: Namespace, picture: Any) -> None:
+    """Write a figure of matplotlib to the file that is named."""
+    flags.picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(flags.picture, dpi=110, bbox_inches="tight")
 
 
 class Scalars:

@@ -105,3 +105,27 @@ def test_what_gradients_cost_is_as_it_was_measured():
         sys.path.pop(0)
     found = json.loads((ROOT / "docs/results/gradients.json").read_text())
     assert gradients.as_table(found["cost"]) in (ROOT / "docs/gradients.md").read_text()
+
+
+def test_tables_of_the_experiments_on_gradients_are_as_they_were_measured():
+    sys.path.insert(0, str(ROOT / "experiments"))
+    try:
+        import json
+
+        import bilevel_tables
+        import deep_clustering
+        import palette_tables
+    finally:
+        sys.path.pop(0)
+    results = ROOT / "docs" / "results"
+    pages = {
+        "bilevel": bilevel_tables.as_page,
+        "deep_clustering": deep_clustering.as_page,
+        "palettize": palette_tables.as_page,
+    }
+    found = {name: json.loads((results / f"{name}.json").read_text()) for name in pages}
+    for name, as_page in pages.items():
+        assert (results / f"{name}.md").read_text() == as_page(found[name])
+    page = (ROOT / "docs/gradients.md").read_text()
+    assert bilevel_tables.as_table(found["bilevel"], "planted", 0.5) in page
+    assert palette_tables.as_table(found["palettize"]) in page
