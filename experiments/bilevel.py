@@ -4,10 +4,11 @@
 
 Soft k-means clusters the training rows in a metric that weighs features. The score is how far its
 centroids, in the units of the rows, are from the means of the classes of the validation rows: mean
-squared distance, 0 at best. Adam lowers it over the logarithms of the weights, whose mean is held
-at 0. The centroids depend on the weights through the rows that change hands alone, so that the
-whole gradient goes through the fixed point: implicitly, through its last step or its last 5,
-through all of 10 or 100 steps, or as if it were held (``envelope``).
+squared distance, 0 at best. Steps begin at those means, so that the score is a function of the
+weights alone. Adam lowers it over the logarithms of the weights, whose mean is held at 0. The
+whole gradient goes through the fixed point, and there through the rows that change hands:
+implicitly, through its last step or its last 5, through all of 10 or 100 steps, or as if it were
+held (``envelope``).
 
 Writes docs/results/bilevel.json, bilevel.md beside it and docs/gallery/bilevel.png; TensorBoard's
 scalars are under runs/. All seeds and temperatures are one batch of problems. Rate and number of
@@ -139,7 +140,7 @@ def parse(argv: list[str] | None = None) -> Namespace:
         help="In shares of the critical one, above which all centroids merge.",
     )
     add("--n-steps", type=int, default=80, help="Of Adam.")
-    add("--rate", type=float, default=0.05, help="Of Adam.")
+    add("--rate", type=float, default=0.05, help="Of Adam, at first; it falls to 0.")
     return parser.parse_args(argv)
 
 
@@ -187,15 +188,15 @@ def learnt(
     way, means = WAYS[name], metric.problem.validation.means(metric.problem.k)
     logs = equal.clone().requires_grad_()
     optimizer = torch.optim.Adam([logs], lr=flags.rate)
-    at, curve = means, []
+    curve = []
     gradients: list[Tensor] = []
     for step in range(flags.n_steps):
-        found, centroids = metric.settled(logs, at, way)
+        found, centroids = metric.settled(logs, means, way)
         values = score(centroids, means)
         gradients[1:] = torch.autograd.grad(values.sum(), logs)  # the first one is kept
         logs.grad = gradients[-1].clone()
+        optimizer.param_groups[0]["lr"] = flags.rate * (1 - step / flags.n_steps)
         optimizer.step()
-        at = centroids.detach()
         curve.append(values.detach())
         scalars.log(name, step, {"score": values.detach(), "contraction": found.contraction})
     return scored(metric, logs.detach()) | {

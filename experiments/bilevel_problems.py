@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # The planted rows: of each part, features without classes, and the distance of class means.
-_SIZES, _N_NOISE, _APART = (120, 60, 180), 4, 2.5
+_SIZES, _N_NOISE, _APART = (240, 120, 240), 4, 2.5
 
 
 class Rows(NamedTuple):
