@@ -84,12 +84,12 @@ def as_costs(costs: list[dict[str, Any]]) -> str:
 
 
 def draw(known: dict[str, Any]) -> Any:
-    """Draw memory and time over the steps, and accuracy after most of them over the bits."""
+    """Draw memory and time over the steps, and error after most of them over the bits."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import NullFormatter, NullLocator
 
     figure = Figure(figsize=(10.5, 3.4), layout="constrained")
-    memory, seconds, accuracy = figure.subplots(1, 3)
+    memory, seconds, error = figure.subplots(1, 3)
     for axes, what, scale in ((memory, "kept_bytes", 2**-20), (seconds, "seconds", 1e3)):
         for name in known["settings"]["gradients"]:
             some = [cost for cost in known["costs"] if cost["method"] == name]
@@ -98,21 +98,22 @@ def draw(known: dict[str, Any]) -> Any:
         axes.set_xticks(known["settings"]["n_iters"], known["settings"]["n_iters"])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}" if axes is seconds else NullFormatter())
         axes.set_xlabel("soft Lloyd steps")
     memory.set_title("kept for the backward pass, MB", fontsize=10, loc="left")
     seconds.set_title("a training step, ms", fontsize=10, loc="left")
-    _draw_accuracy(accuracy, known)
-    for axes in (memory, seconds, accuracy):
+    _draw_error(error, known)
+    for axes in (memory, seconds, error):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _draw_accuracy(axes: Any, known: dict[str, Any]) -> None:
+def _draw_error(axes: Any, known: dict[str, Any]) -> None:
     most, bits = max(known["settings"]["n_iters"]), known["settings"]["bits"]
     names = ["k-means", *known["settings"]["gradients"]]
     for place, name in enumerate(names):
         some = [
-            100 * torch.tensor(run["test"])
+            100 - 100 * torch.tensor(run["test"])
             for run in known["runs"]
             if run["method"] == name and run.get("n_iter", most) == most
         ]
@@ -126,7 +127,10 @@ def _draw_accuracy(axes: Any, known: dict[str, Any]) -> None:
             label=name.replace("_", " "),
         )
     (whole,) = [run["test"] for run in known["runs"] if run["method"] == "float"]
-    axes.axhline(100 * sum(whole) / len(whole), color="#333333", lw=0.8, ls=":")
+    axes.axhline(100 - 100 * sum(whole) / len(whole), color="#333333", lw=0.8, ls=":")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xticks(range(len(bits)), [f"{some} bit{'s' if some > 1 else ''}" for some in bits])
-    axes.set_title(f"test accuracy after {most} steps, %", fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.set_title(f"test error after {most} steps, %", fontsize=10, loc="left")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
