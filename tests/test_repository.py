@@ -1,5 +1,6 @@
 """What a visitor reads agrees with what is there."""
 
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,12 @@ import torchkm
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture
+def experiments(monkeypatch):
+    """Scripts import each other by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
 
 
 def test_ci_runs_the_test_command_of_the_readme():
@@ -64,20 +71,16 @@ def test_every_config_is_understood(path):
         assert yaml.safe_load(out)[name] == value
 
 
+@pytest.mark.usefixtures("experiments")
 def test_figures_in_the_readme_are_those_in_the_results():
     """Each row of the README's tables was printed from the JSON beside it."""
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        import json
+    import benchmark
+    import estimators
+    import figures
+    import growth
+    import overheads
+    import passes
 
-        import benchmark
-        import estimators
-        import figures
-        import growth
-        import overheads
-        import passes
-    finally:
-        sys.path.pop(0)
     results = ROOT / "docs" / "results"
     mnist = json.loads((results / "mnist.json").read_text())
     ratios = json.loads((results / "overheads.json").read_text())
@@ -95,28 +98,20 @@ def test_figures_in_the_readme_are_those_in_the_results():
     assert passes.as_table(work, 60_000) in (ROOT / "docs" / "design.md").read_text()
 
 
+@pytest.mark.usefixtures("experiments")
 def test_what_gradients_cost_is_as_it_was_measured():
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        import json
+    import gradients
 
-        import gradients
-    finally:
-        sys.path.pop(0)
     found = json.loads((ROOT / "docs/results/gradients.json").read_text())
     assert gradients.as_table(found["cost"]) in (ROOT / "docs/gradients.md").read_text()
 
 
+@pytest.mark.usefixtures("experiments")
 def test_tables_of_the_experiments_on_gradients_are_as_they_were_measured():
-    sys.path.insert(0, str(ROOT / "experiments"))
-    try:
-        import json
+    import bilevel_tables
+    import deep_clustering
+    import palette_tables
 
-        import bilevel_tables
-        import deep_clustering
-        import palette_tables
-    finally:
-        sys.path.pop(0)
     results = ROOT / "docs" / "results"
     pages = {
         "bilevel": bilevel_tables.as_page,
