@@ -98,6 +98,16 @@ def test_soft_weights_harden_as_the_temperature_falls(parts):
     assert (soft - palettes.hard(weights)[0]).abs().mean() > 0.05
 
 
+def test_temperatures_are_in_units_of_the_weights(parts):
+    weight = torch.randn(1, 40, generator=torch.Generator().manual_seed(1))
+    found = []
+    for scale in (1, 8):
+        palettes = parts.nets.Palettes([scale * weight], 3, parts.Implicit(), 20)
+        (soft,) = palettes.soft([scale * weight], 1.0)
+        found.append(soft / scale)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
+
+
 def test_gradients_through_settled_palettes_agree(parts):
     start = [torch.randn(2, 60, generator=torch.Generator().manual_seed(2)).double()]
     upstream = torch.randn(2, 60, generator=torch.Generator().manual_seed(3)).double()
