@@ -36,7 +36,9 @@ _MANY = 32
 _ANEW = 0.25
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
+    """Rows that are scored at once, and room for what is found of them."""
+
     columns: Tensor  # (d + 1, b), the last row is ones
     rows: Tensor  # (b, d + 2), see Compact
     named: tuple[Tensor, Tensor]  # (2, b), of passes that take turns
@@ -63,7 +65,8 @@ class Compact:
         self.precision = str(dtype).removeprefix("torch.")
         self._ordered, self._weight, self._d = rows, sample_weight, d
         self._origin = rows.origin.to(exact)
-        self._blocks: list[_Block] = []
+        self._origin_array = self._origin.numpy()
+        self._blocks: list[Block] = []
         self._size = min(n, min(max(_SCORES // k, _FEWEST_ROWS), _MOST_ROWS))
         small = k * (d + 2) <= max(_FEW, _FEW_WITH_ROWS // n)
         self._by_product = small and n * (d + 2) <= _CACHED
@@ -76,6 +79,7 @@ class Compact:
         self._centred, self._half_norms = self._aim[:, :d], self._aim[:, d]
         # The same to score against, in the dtype of the rows.
         self._against = torch.from_numpy(self._aim)[:, :-1].to(dtype)
+        self._against_array = self._against.numpy()
         self._at: Tensor | None = None
         # A product with the members gives each row's label, and how many clusters it has.
         self._naming = torch.ones(2, k, dtype=dtype, device=device)
@@ -124,15 +128,14 @@ class Compact:
         """Let rows in until there are ``n_rows``, when centroids are followed next."""
         self._n_rows = n_rows
 
-    @in_full_precision
     def follow(self, centroids: Tensor, proven: bool = True) -> Followed:
         """Bring labels, counts and sums up to ``centroids (k, d)``; all labels are ``proven``."""
         largest = self._enter() if self._n_rows > self._n_labelled else None
         self._aim_at(centroids)
         self._turn = 1 - self._turn
-        n_changed, members = self._label(careful=not self._tells)
+        n_changed, members = self._label(self._against, careful=not self._tells)
         if self._tells and sum(members) != self._n_labelled:
-            n_changed, members = self._label(careful=True)
+            n_changed, members = self._label(self._against, careful=True)
         n_empty = members.count(0)
         if n_empty:
             self._totals.masked_fill_((self._members_of == 0).unsqueeze(1), 0)
@@ -152,7 +155,7 @@ class Compact:
         """
         self._aim_at(centroids)
         out = torch.zeros_like(self.counts)
-        for block, scores in self._scored():
+        for block, scores in self._scored(self._against):
             inside = slice(0, max(0, n_rows))
             n_rows -= len(block.rows)
             (best, second), (labels, _) = scores[:, inside].topk(2, dim=0, largest=False)
@@ -195,7 +198,7 @@ class Compact:
         self._n_labelled = self._n_rows
         return largest.to(self._ordered.origin.dtype)
 
-    def _block(self, places: slice, shifted: Tensor) -> _Block:
+    def _block(self, places: slice, shifted: Tensor) -> Block:
         b, k = len(shifted), len(self._aim)
         columns = shifted.new_ones(self._d + 1, b)
         columns[: self._d] = shifted.T
@@ -204,7 +207,7 @@ class Compact:
             exact = self._shaped(self._exact[: k * b], b)
         first, second = self._named[:, :, places]
         best = scores.new_empty(b)
-        return _Block(columns, self._rows[places], (first, second), scores, best, exact)
+        return Block(columns, self._rows[places], (first, second), scores, best, exact)
 
     def _labels_of(self, turn: int) -> Tensor:
         return self._named[turn, 0, : self._n_labelled]
@@ -218,28 +221,29 @@ class Compact:
         if centroids is self._at:
             return
         self._at = centroids
-        np.subtract(self._origin.numpy(), centroids.numpy(), out=self._centred)
+        np.subtract(self._origin_array, centroids.numpy(), out=self._centred)
         np.einsum("ij,ij->i", self._centred, self._centred, out=self._half_norms)
         self._half_norms *= 0.5
         if self._against.dtype != self._totals.dtype:
-            self._against.numpy()[:] = self._aim[:, :-1]
+            self._against_array[:] = self._aim[:, :-1]
 
-    def _scored(self) -> Iterator[tuple[_Block, Tensor]]:
+    def _scored(self, against: Tensor) -> Iterator[tuple[Block, Tensor]]:
         """Yield each block and its scores ``(k, b)``: half squared distances but for row norms."""
         for block in self._blocks:
-            yield block, torch.mm(self._against, block.columns, out=block.scores)
+            yield block, torch.mm(against, block.columns, out=block.scores)
 
-    def _label(self, careful: bool) -> tuple[int, list[float]]:
+    @in_full_precision
+    def _label(self, against: Tensor, careful: bool) -> tuple[int, list[float]]:
         """Label and add up all rows; return how many moved, and how many each cluster has.
 
         A row that is as near to several centroids is of all of them, unless this is ``careful``.
         """
-        for block, scores in self._scored():
+        for block, scores in self._scored(against):
             torch.amin(scores, 0, out=block.best)
             members = torch.eq(scores, block.best, out=scores)
             named = torch.mm(self._naming, members, out=block.named[self._turn])
             if careful and named[1].sum().item() != len(block.rows):
-                _first_of_equals(members, named)
+                first_of_equals(members, named)
             if self._by_product:
                 exact = members if block.exact is block.scores else block.exact.copy_(members)
                 kept = int(block is not self._blocks[0])
@@ -265,7 +269,7 @@ class Compact:
         self._totals.zero_().index_add_(0, self.labels, self._rows[: self._n_labelled])
 
 
-def _first_of_equals(members: Tensor, named: Tensor) -> None:
+def first_of_equals(members: Tensor, named: Tensor) -> None:
     """Leave rows that are equally near to several centroids to the first of them."""
     tied = (named[1] != 1).nonzero().squeeze(1)  # (t,)
     some = members[:, tied]  # (k, t)

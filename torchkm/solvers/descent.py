@@ -206,7 +206,7 @@ class Descent:
     def _shift(self, start: Tensor) -> float:
         """Return how far the centroids moved from ``start (k, d)``, in squares summed over all."""
         moved: float = torch.dist(self.means, start).item() ** 2
-        if moved < self._rounding:
+        if 0 < moved < self._rounding:
             return sq_movements(start, self.means, self.problem.origin).sum().item()
         return moved
 
