@@ -25,14 +25,17 @@ def sure_and_right(x, centroids):
     return sure.float().mean().item()
 
 
-@pytest.fixture(params=["bfloat16", "own dtype"])
+@pytest.fixture(params=["bfloat16", "bfloat16, best two again", "own dtype"])
 def product(request, monkeypatch):
     """Prove in bfloat16, on any machine, or in the dtype of the rows."""
-    if request.param == "bfloat16" and not bfloat16.adds_in_float32():
+    in_bfloat16 = request.param != "own dtype"
+    if in_bfloat16 and not bfloat16.adds_in_float32():
         # On such a machine the code under test never multiplies in bfloat16 either.
         pytest.skip("products of bfloat16 lose digits here")
-    monkeypatch.setattr(bfloat16, "pays", lambda: request.param == "bfloat16")
+    monkeypatch.setattr(bfloat16, "pays", lambda: in_bfloat16)
     monkeypatch.setattr(bfloat16, "_MANY", 1)
+    if request.param == "bfloat16, best two again":
+        monkeypatch.setattr(proof, "_MANY", 1)
     return request.param
 
 
@@ -58,6 +61,19 @@ def test_clusters_that_overlap_leave_doubts_and_no_errors(product, spread, gener
 def test_few_centroids(product, k, generator):
     x, centroids = mixture(500, 20, k, generator)
     assert sure_and_right(x, centroids) > 0.8
+
+
+def test_to_compare_the_best_two_settles_most_doubts(monkeypatch, generator):
+    if not bfloat16.adds_in_float32():
+        pytest.skip("products of bfloat16 lose digits here")
+    monkeypatch.setattr(bfloat16, "pays", lambda: True)
+    x, centroids = mixture(6000, 200, 150, generator, spread=4.0)
+    x += 2
+    after = 1 - sure_and_right(x, centroids + 2)
+    monkeypatch.setattr(proof, "_MANY", 151)
+    before = 1 - sure_and_right(x, centroids + 2)
+    assert before > 0.01
+    assert after < 0.4 * before
 
 
 def test_whole_numbers_of_one_byte(product, generator):

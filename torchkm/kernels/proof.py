@@ -25,12 +25,18 @@ _UNSEEN, _VANISHED = 1e-18, 1e-30
 # Narrower rows are measured as fast as their labels are proven.
 _WIDE = 128
 
+# Below any score of rows that are near enough to tell.
+_LOWEST = torch.finfo(torch.float32).min
+
+# From so many centroids on, comparing two of them beats scoring all again.
+_MANY = 128
+
 # Columns behind the numbers, and what the width is rounded up to.
 _EXTRA, _TILE = 4, 32
 
 # Numbers in a block of rows or of scores, and the most rows of it: each block prepares the product
 # anew, so it has more rows than would stay in cache.
-_NUMBERS, _MOST_ROWS = 2**22, 2**13
+_NUMBERS, _MOST_ROWS = 2**23, 2**14
 
 # Labels that fit into the bits of a float32 number which bfloat16 leaves free.
 _LABELS = 2**16
@@ -62,6 +68,15 @@ class _Centred(NamedTuple):
         sums = 2 * width * unit * self.bias.abs().max()
         return sums + width * (_VANISHED + _UNSEEN * self.norms.max())
 
+    def rounding(self) -> tuple[Tensor, Tensor]:
+        """Return what rounding takes of a lead in the dtype of the centroids.
+
+        Returns:
+            That for each unit of a row's norm ``()``, and that of any row ``()``.
+        """
+        width, unit = self.centroids.shape[1] + 2, torch.finfo(self.norms.dtype).eps
+        return 2 * width * unit * self.norms.max(), self.lost(width, unit)
+
 
 class _Found(NamedTuple):
     """What a product says of ``b`` rows, filled in block by block.
@@ -69,8 +84,9 @@ class _Found(NamedTuple):
     Attributes:
         labels: of the best score ``(b,)``.
         best: that score ``(b,)``.
-        leads: how far it is above the next one ``(b,)``.
-        norms: of the rows ``(b,)``.
+        leads: how far it is above the next one ``(b,)``, whatever rounding has done: above zero
+            where the label is proven.
+        norms: of the rows ``(b,)``, or a little more.
     """
 
     labels: Tensor
@@ -103,8 +119,7 @@ def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     found = _Found.room(len(x), product.dtype)
     for part in parts(slice(0, len(x)), product.size):
         product.score(x[part], found.part(part))
-    proven = found.leads > product.rounding(found)
-    return found.labels, torch.nonzero(~proven).squeeze(1)
+    return found.labels, _in_doubt(found.leads)
 
 
 class _Plain:
@@ -112,11 +127,9 @@ class _Plain:
 
     def __init__(self, centred: _Centred) -> None:
         self._centroids, self._bias, norms = centred
-        (k, d), self.dtype = self._centroids.shape, norms.dtype
-        unit = torch.finfo(self.dtype).eps
-        self.size = _rows_at_once(k, d)
-        self._per_norm = 2 * (d + 2) * unit * norms.max()
-        self._lost = centred.lost(d + 2, unit)
+        self.dtype = norms.dtype
+        self.size = _rows_at_once(*self._centroids.shape)
+        self._per_norm, self._lost = centred.rounding()
 
     def score(self, rows: Tensor, found: _Found) -> None:
         """Fill in what is ``found`` of ``rows (b, d)``."""
@@ -126,10 +139,7 @@ class _Plain:
         take_out(scores, found.labels, -torch.inf)
         torch.sub(found.best, scores.amax(1), out=found.leads)
         torch.linalg.vector_norm(rows, dim=1, out=found.norms)
-
-    def rounding(self, found: _Found) -> Tensor:
-        """Return what rounding gave to a lead at most ``(b,)``."""
-        return found.norms * self._per_norm + self._lost
+        found.leads.sub_(found.norms * self._per_norm + self._lost)
 
 
 class _Rough:
@@ -145,6 +155,7 @@ class _Rough:
     dtype = torch.float32
 
     def __init__(self, centred: _Centred, n: int) -> None:
+        self._centred, self._exactly = centred, centred.rounding()
         centroids, bias, norms = centred
         k, d = centroids.shape
         width = -(-(d + _EXTRA) // _TILE) * _TILE
@@ -176,19 +187,52 @@ class _Rough:
         # its index takes five times as long.
         scores = self._scores[:b].copy_(self._product[:b])
         scores.view(torch.int32).bitwise_or_(self._marks)
-        best = torch.amax(scores, 1, out=found.best).view(torch.int32)  # (b, k) -> (b,)
-        found.labels.copy_(best & (_LABELS - 1))
-        found.labels.clamp_(max=len(self._marks) - 1)  # of NaN it may be anything
-        take_out(scores, found.labels, -torch.inf)
-        second = torch.amax(scores, 1, out=found.leads).view(torch.int32)
-        for score in (best, second):
-            score.bitwise_and_(-_LABELS)
-        torch.sub(found.best, found.leads, out=found.leads)
+        labels, best = self._best_of(scores)
+        take_out(scores, labels, -torch.inf)
+        _, second = self._best_of(scores)
+        found.labels.copy_(labels)
+        found.best.copy_(best)
+        torch.sub(best, second, out=found.leads)
+        found.leads.sub_(self._rounding(found))
+        if len(self._marks) >= _MANY:
+            self._look_again(rows, found)
 
-    def rounding(self, found: _Found) -> Tensor:
+    def _best_of(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the label and the score ``(b,)`` of the best of marked ``scores (b, k)``."""
+        best = torch.amax(scores, 1)  # (b, k) -> (b,)
+        bits = best.view(torch.int32)
+        labels = (bits & (_LABELS - 1)).long()
+        bits.bitwise_and_(-_LABELS)
+        return labels.clamp_(max=len(self._marks) - 1), best  # of NaN it may be anything
+
+    def _rounding(self, found: _Found) -> Tensor:
         """Return what rounding gave to a lead at most ``(b,)``."""
         sizes = 2 * found.best.abs() + found.leads
         return found.norms * self._twice[found.labels] + UNIT * sizes + self._lost
+
+    def _look_again(self, rows: Tensor, found: _Found) -> None:
+        """Compare the best two centroids of ``rows (b, d)`` that can belong to no third."""
+        at = _in_doubt(found.leads)  # (m,)
+        others = self._scores[: len(rows)].index_select(0, at)  # (m, k), without the best
+        seconds, _ = self._best_of(others)
+        take_out(others, seconds, _LOWEST)
+        _, thirds = self._best_of(others)
+        labels, best, _, norms = (field[at] for field in found)
+        before_thirds = _Found(labels, best, best - thirds, norms)
+        two = before_thirds.leads > self._rounding(before_thirds)  # (m,)
+        at, labels, seconds, norms = at[two], labels[two], seconds[two], norms[two]
+        centroids, bias, _ = self._centred
+        apart = centroids.index_select(0, labels) - centroids.index_select(0, seconds)  # (m, d)
+        leads = torch.linalg.vecdot(rows.index_select(0, at).to(apart.dtype), apart)
+        leads += bias[labels] - bias[seconds]
+        per_norm, lost = self._exactly
+        found.labels[at] = torch.where(leads < 0, seconds, labels)
+        found.leads[at] = (leads.abs() - (norms * per_norm + lost)).to(found.leads.dtype)
+
+
+def _in_doubt(leads: Tensor) -> Tensor:
+    """Return which of ``leads (b,)`` are not above zero, or not a number, rising."""
+    return torch.nonzero(~(leads > 0)).squeeze(1)
 
 
 def _rows_at_once(k: int, width: int) -> int:
