@@ -111,6 +111,19 @@ def test_losses_are_what_the_inertia_rises_by(generator, kind):
             assert loss == pytest.approx(want, rel=1e-4)
 
 
+def test_inertia_lasts_as_far_as_it_says(kind, generator):
+    centroids = 100 * torch.rand(8, 6, generator=generator)
+    at = torch.randint(8, (2000,), generator=generator)
+    x = centroids[at] + 1.5 * torch.randn(2000, 6, generator=generator)
+    compact = kind(OrderedRows(x, None, x.mean(0), False), None, 8)
+    compact.admit(2000)
+    compact.follow(centroids)
+    found = compact.inertia(centroids)
+    assert compact.cancelled < found / compact.sq_norms < 2 * compact.cancelled
+    _, _, _, inertia = fresh(x, centroids, torch.ones(2000).double())
+    assert found == pytest.approx(inertia.item(), rel=3e-8)
+
+
 def test_few_numbers_are_compact_and_bfloat16_is_as_asked(generator):
     rows = torch.randn(50, 3, generator=generator), None, None, torch.zeros(3), False
     assert isinstance(track(*rows, 4, "auto"), Tiny)

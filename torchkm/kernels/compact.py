@@ -32,6 +32,9 @@ _FEW, _FEW_WITH_ROWS, _CACHED = 2**8, 2**20, 2**17
 # the same rows, and they stay in its cache. With fewer the least takes too long to find so.
 _MANY = 32
 
+# Rows are shifted in their own dtype and all else is float64, so that an inertia from sums lasts.
+_CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-4}
+
 # A pass in which more than this share of the labels changed adds up all rows.
 _ANEW = 0.25
 
@@ -57,12 +60,13 @@ class Compact:
     Attributes:
         counts: summed weight of each cluster, ``(k,)``.
         sq_norms: weighted sum of squared distances of rows from the origin.
+        cancelled: share of it below which the inertia has lost digits.
     """
 
     def __init__(self, rows: OrderedRows, sample_weight: Tensor | None, k: int) -> None:
         n, d = rows.x.shape
         device, dtype, exact = rows.x.device, rows.origin.dtype, sum_dtype(rows.x.device)
-        self.precision = str(dtype).removeprefix("torch.")
+        self.precision, self.cancelled = str(dtype).removeprefix("torch."), _CANCELLED[dtype]
         self._ordered, self._weight, self._d = rows, sample_weight, d
         self._origin = rows.origin.to(exact)
         self._origin_array = self._origin.numpy()

@@ -11,7 +11,7 @@ from torchkm.kernels import sparse
 from torchkm.kernels.csr import CsrRows
 from torchkm.kernels.layout import sum_dtype
 from torchkm.kernels.precision import in_full_precision
-from torchkm.kernels.tracker import Followed
+from torchkm.kernels.tracker import CANCELLED, Followed
 
 # Where more than this share of the rows change their label, all are added up anew.
 _MANY_CHANGES = 0.3
@@ -26,11 +26,13 @@ class SparseTracker:
         labels: of the rows, ``(n,)``.
         counts: summed weight of each cluster, ``(k,)``.
         sums: weighted sum of its rows, ``(k, d)``.
+        cancelled: share of ``sq_norms`` below which the inertia has lost digits.
     """
 
     def __init__(self, rows: CsrRows, sample_weight: Tensor | None, k: int) -> None:
         self._rows, self._weight = rows, sample_weight
         self.precision = str(rows.dtype).removeprefix("torch.")
+        self.cancelled = CANCELLED[rows.dtype]
         self.n_rows = len(rows)
         self.labels = torch.full((len(rows),), -1, device=rows.device)
         self.counts = torch.zeros(k, dtype=sum_dtype(rows.device), device=rows.device)

@@ -30,6 +30,9 @@ _ROWS_AT_ONCE = 2**16
 
 PRECISIONS = ("auto", "bfloat16", "float32")
 
+# The inertia from sums loses its digits where it is this much smaller than that about the origin.
+CANCELLED = {torch.float32: 0.05, torch.float64: 1e-4}
+
 # Numbers of centroids from which products are worth rounding for.
 _MANY = 2**11
 
@@ -87,6 +90,7 @@ class Tracker:
     Attributes:
         counts: summed weight of each cluster, ``(k,)``.
         sq_norms: weighted sum of squared distances of rows from the origin.
+        cancelled: share of it below which the inertia has lost digits.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Tracker:
         n, d = rows.x.shape
         device, dtype = rows.x.device, sum_dtype(rows.x.device)
         self._rows, self._weight, self._k = rows, sample_weight, k
+        self.cancelled = CANCELLED[rows.origin.dtype]
         self._scorer = _scorer(rows, k, precision)
         self._labels = torch.zeros(n, dtype=torch.int64, device=device)
         self._slack = rows.origin.new_empty(n)  # (n,) by how far centroids may still move

@@ -25,9 +25,6 @@ from torchkm.solvers.update import CentroidState, reseed_and_update
 # How far a step may be extrapolated. At 1 it would never come to rest.
 MOST_MOMENTUM = 0.9
 
-# The inertia from sums loses its digits where it is this much smaller than that about the origin.
-_CANCELLED = {torch.float32: 0.05, torch.float64: 1e-4}
-
 _LLOYD = Lloyd()
 
 
@@ -173,7 +170,7 @@ class Descent:
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of all rows about ``centroids (k, d)``, to all its digits."""
         inertia = self.tracker.inertia(centroids)
-        if inertia > _CANCELLED[centroids.dtype] * float(self.tracker.sq_norms):
+        if inertia > self.tracker.cancelled * float(self.tracker.sq_norms):
             return inertia
         sq_distances = sq_distances_to(self.problem, centroids, self.labels())
         return ClusterStats.weighed(sq_distances, self.problem.sample_weight).item()
