@@ -9,7 +9,7 @@ Every fit runs in a process of its own, with the same rows and threads; contende
 by seed. What is not installed is skipped by name. How soon torchkm reaches what another ends at is
 read off calls of ``torchkm.kmeans`` that a callback stops on the way. Beside contenders that label
 the rows, such a call is timed until it returns labels; beside those that only return centroids,
-until it has those. What is timed on a GPU stands in ``gpu_benchmark.py``.
+until it has those. What is timed on a GPU stands in ``gpu/benchmark.py``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from statistics import median
 from typing import Any, Literal
 
 import numpy as np
-from contenders import CONTENDERS
 from jsonargparse import ArgumentParser
-from machine import describe_machine
+
+from common.machine import describe_machine
+from contenders import CONTENDERS
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE.parent / "docs/results"
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--max-seconds", type=float, default=400, help="cuda: for all of it.")
     flags = parser.parse_args()
     if flags.device == "cuda":
-        import gpu_benchmark
+        from gpu import benchmark as gpu_benchmark
 
         output = flags.output or _RESULTS / "gpu-benchmark.json"
         gpu_benchmark.run(flags.groups, flags.repeats, flags.max_seconds, flags.data_root, output)
@@ -101,7 +102,7 @@ def _installed(names: list[str]) -> list[str]:
 
 def _rows(data: str, root: str) -> Any:
     if data == "mnist":
-        from mnist_rows import mnist, train_rows
+        from common.mnist_rows import mnist, train_rows
 
         return train_rows(mnist(root, "benchmark.py")).numpy()
     if data not in _DATA:

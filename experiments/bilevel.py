@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from bilevel_problems import PROBLEMS, Problem, stacked
-from bilevel_tables import as_line, as_page, as_table, draw
 from jsonargparse import Namespace
-from machine import describe_machine
-from over_seeds import Scalars, keep, keep_picture, parser_of
 from torch import Tensor
 
+from common.machine import describe_machine
+from common.over_seeds import Scalars, keep, keep_picture, parser_of
+from feature_weights.problems import PROBLEMS, Problem, stacked
+from feature_weights.tables import as_line, as_page, as_table, draw
 from torchkm.functional import responsibilities
 from torchkm.gradients import (
     Envelope,

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from machine import forget_the_peak, peak
+
+from common.machine import forget_the_peak, peak
 
 Fit = Callable[[Any, int, int], Any]
 

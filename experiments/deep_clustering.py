@@ -22,15 +22,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-import deep_own
-import deep_rows
 import torch
 import yaml
-from deep_images import load
-from deep_rows import Sizes, Study
-from over_seeds import Scalars, spread
 from torch import Tensor
 
+from common.over_seeds import Scalars, spread
+from deep import own as deep_own
+from deep import rows as deep_rows
+from deep.images import load
+from deep.rows import Sizes, Study
 from torchkm.metrics.functional import hungarian_accuracy, normalized_mutual_info
 
 _ROOT = Path(__file__).parent.parent

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 from jsonargparse import ArgumentParser
-from machine import describe_machine
+
+from common.machine import describe_machine
 
 _HERE = Path(__file__).parent
 _SIDES = {"torchkm": "torchkm.cluster", "scikit-learn": "sklearn.cluster"}
@@ -199,7 +200,7 @@ def timed(case: Case, side: str, number: int, root: str) -> dict[str, float]:
 def _rows(case: Case, root: str) -> Any:
     name, _, shape = case.rows.partition("-")
     if name == "mnist":
-        from mnist_rows import mnist, train_rows
+        from common.mnist_rows import mnist, train_rows
 
         return train_rows(mnist(root, "estimators.py")).numpy().astype(case.dtype)
     if name == "iris":

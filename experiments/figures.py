@@ -18,7 +18,8 @@ from statistics import median
 from typing import Any
 
 from jsonargparse import ArgumentParser
-from machine import describe_machine
+
+from common.machine import describe_machine
 
 _HERE = Path(__file__).parent
 _SCORES = ("inertia", "homogeneity", "accuracy")

@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
-from machine import describe_machine, kept_for_backward
 from torch import Tensor
 
+from common.machine import describe_machine, kept_for_backward
 from torchkm.functional import seed, soft_lloyd
 from torchkm.functional.soft_problem import as_soft_problem
 from torchkm.gradients import Gradient, Implicit, OneStep, Unroll, fixed_point

@@ -19,11 +19,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from benchmark import mixture
 from jsonargparse import ArgumentParser
-from machine import describe_machine, forget_the_peak, peak
 
 import torchkm
+from benchmark import mixture
+from common.machine import describe_machine, forget_the_peak, peak
 
 _HERE = Path(__file__).parent
 _OUTPUT = _HERE.parent / "docs/results/growth.json"

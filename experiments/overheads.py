@@ -30,11 +30,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentParser
-from machine import describe_machine
-from mnist_rows import mnist, train_rows
 from torch import Tensor
 
 import torchkm
+from common.machine import describe_machine
+from common.mnist_rows import mnist, train_rows
 from torchkm.kernels import OrderedRows, Tracker
 from torchkm.lightning import ClusterMetrics, KMeansModule, MNISTDataModule
 from torchkm.solvers import Decay

@@ -24,15 +24,15 @@ from statistics import median
 from typing import Any, Literal, NamedTuple
 
 import torch
-from deep_images import Images, load
 from jsonargparse import Namespace
-from machine import describe_machine, kept_for_backward
-from over_seeds import Scalars, keep, keep_picture, parser_of
-from palette_nets import Nets, Palettes, Parts, parts
-from palette_tables import as_line, as_page, draw
-from seedwise import Streams, Training
 from torch import Tensor
 
+from common.machine import describe_machine, kept_for_backward
+from common.over_seeds import Scalars, keep, keep_picture, parser_of
+from deep.images import Images, load
+from deep.seedwise import Streams, Training
+from palettes.nets import Nets, Palettes, Parts, parts
+from palettes.tables import as_line, as_page, draw
 from torchkm.gradients import GRADIENTS, Implicit, as_gradient
 
 # Rates of Adam at the start of training and of tuning; they fall to 0 by epochs.

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
-from machine import describe_machine
-from mnist_rows import mnist, train_rows
 
 import torchkm
+from common.machine import describe_machine
+from common.mnist_rows import mnist, train_rows
 
 _OUTPUT = Path(__file__).parents[1] / "docs/results/passes.json"
 _SHOWN = (1, 2, 5, 10, 20, 30, 40)

@@ -15,9 +15,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flags import check, parse, stop
 from jsonargparse import Namespace
-from report import CONFIG_FILE, Outcome, has_converged, log_settings, report, save_config
+
+from common.flags import check, parse, stop
+from common.report import CONFIG_FILE, Outcome, has_converged, log_settings, report, save_config
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

@@ -108,9 +108,9 @@ def test_what_gradients_cost_is_as_it_was_measured():
 
 @pytest.mark.usefixtures("experiments")
 def test_tables_of_the_experiments_on_gradients_are_as_they_were_measured():
-    import bilevel_tables
     import deep_clustering
-    import palette_tables
+    from feature_weights import tables as bilevel_tables
+    from palettes import tables as palette_tables
 
     results = ROOT / "docs" / "results"
     pages = {

@@ -42,7 +42,7 @@ def found(tmp_path_factory):
 
 
 def test_every_gradient_is_written_down(parts, found):
-    import bilevel_tables
+    from feature_weights import tables as bilevel_tables
 
     known, out, folder = found
     keys = [(run["gradient"], run["temperature"]) for run in known["runs"]]
@@ -90,7 +90,7 @@ def test_all_centroids_merge_above_the_critical_temperature_alone(parts):
 
 
 def test_problems_are_those_of_their_seed(parts):
-    from bilevel_problems import PROBLEMS
+    from feature_weights.problems import PROBLEMS
 
     for name, draw in PROBLEMS.items():
         batch = parts.stacked(name, [4, 7], 2)
@@ -102,8 +102,9 @@ def test_problems_are_those_of_their_seed(parts):
 
 
 def test_wine_is_split_whole(parts):
-    from bilevel_problems import wine
     from sklearn.datasets import load_wine
+
+    from feature_weights.problems import wine
 
     problem = wine(3)
     rows = torch.cat([problem.train, problem.validation.x, problem.test.x])
@@ -116,7 +117,7 @@ def test_wine_is_split_whole(parts):
 
 
 def test_class_means_are_means(parts):
-    from bilevel_problems import Rows
+    from feature_weights.problems import Rows
 
     rows = Rows(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0, 0, 1]))
     assert rows.means(2).tolist() == [[2.0], [8.0]]

@@ -115,7 +115,7 @@ def test_flags_override_the_file(tmp_path, parts):
 
 
 def test_a_seed_trains_alike_alone_and_beside_others(parts):
-    from seedwise import Autoencoders, Streams, Training
+    from deep.seedwise import Autoencoders, Streams, Training
 
     images = torch.rand(60, 9, generator=torch.Generator().manual_seed(0)).mul(255).byte()
 
@@ -138,7 +138,7 @@ def test_a_seed_trains_alike_alone_and_beside_others(parts):
 
 
 def test_codes_do_not_depend_on_who_is_encoded_beside_them(parts, monkeypatch):
-    import seedwise
+    from deep import seedwise
 
     nets = seedwise.Autoencoders([9, 8, 7, 2], seedwise.Streams([0], CPU), normalised=True)
     images = torch.rand(50, 9, generator=torch.Generator().manual_seed(0)).mul(255).byte()
@@ -150,7 +150,7 @@ def test_codes_do_not_depend_on_who_is_encoded_beside_them(parts, monkeypatch):
 
 
 def test_views_move_images_as_they_are_told(parts):
-    from deep_images import Images, Views
+    from deep.images import Images, Views
 
     image = torch.zeros(5, 5, dtype=torch.uint8)
     image[1, 2] = 255
@@ -172,7 +172,7 @@ def test_views_move_images_as_they_are_told(parts):
 
 
 def test_packed_files_read_as_plain_ones(tmp_path, parts):
-    import deep_images
+    from deep import images as deep_images
 
     raw = {"plain": tmp_path / "plain/MNIST/raw", "packed": tmp_path / "packed/MNIST/raw"}
     for folder in raw.values():
@@ -215,7 +215,7 @@ def test_centroids_follow_as_running_means(parts):
 
 
 def test_the_direction_found_is_one_that_changes_shares_most(parts):
-    import deep_own
+    from deep import own as deep_own
 
     weight = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.1, 0.0]], dtype=torch.float64)
     x = torch.randn(1, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) / 9
@@ -228,7 +228,7 @@ def test_the_direction_found_is_one_that_changes_shares_most(parts):
 
 
 def test_neighbours_are_the_nearest_images_with_the_image_itself_first(parts):
-    import deep_own
+    from deep import own as deep_own
 
     images = torch.randint(256, (40, 12), generator=torch.Generator().manual_seed(2)).byte()
     index, distance = deep_own.neighbours(images)

@@ -1,6 +1,7 @@
 """What is timed on a GPU, played on the CPU with small shapes: all but the device's own calls."""
 
 import gzip
+import importlib
 import itertools
 import json
 import sys
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def load(monkeypatch):
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return lambda name: __import__(name)
+    return importlib.import_module
 
 
 class FakePasses:
@@ -67,10 +68,10 @@ def fake(monkeypatch):
 @pytest.fixture
 def stage(load, tmp_path):
     """A stage on the CPU, with MNIST of random pixels and ceilings that nobody measured."""
-    clock, ceilings = load("clock"), load("ceilings")
+    clock, ceilings = load("gpu.clock"), load("gpu.ceilings")
     host = clock.HostClock(CPU)
     generator = torch.Generator().manual_seed(0)
-    return load("gpu_stage").Stage(
+    return load("gpu.stage").Stage(
         device=CPU,
         clock=host,
         host_clock=host,
@@ -86,13 +87,13 @@ def stage(load, tmp_path):
 @pytest.fixture
 def small(load, monkeypatch):
     """The shapes of every group with few rows, and no library but ours and torch."""
-    shapes = load("gpu_shapes").SHAPES
+    shapes = load("gpu.shapes").SHAPES
     for group, of_group in shapes.items():
         few = [replace(s, b=min(s.b, 2), n=90, k=6, warm=1, count=2) for s in of_group]
         monkeypatch.setitem(shapes, group, few)
-    monkeypatch.setattr(load("gpu_benchmark"), "_SEEDING_KS", (5,))
-    monkeypatch.setattr(load("gpu_benchmark"), "_FIT_KS", (5,))
-    timing = load("gpu_timing")
+    monkeypatch.setattr(load("gpu.benchmark"), "_SEEDING_KS", (5,))
+    monkeypatch.setattr(load("gpu.benchmark"), "_FIT_KS", (5,))
+    timing = load("gpu.timing")
     absent = ("flash_kmeans", "fastkmeans")
     monkeypatch.setattr(
         timing, "missing", lambda name: f"{name} is not installed" if name in absent else None
@@ -117,11 +118,11 @@ def brute_force(x, centroids):
 
 
 def test_every_group_is_checked_timed_and_reported(load, stage, small, fake, capsys):
-    benchmark = load("gpu_benchmark")
+    benchmark = load("gpu.benchmark")
     benchmark.play(stage, list(benchmark.GROUPS))
     assert stage.failed == []
     report = json.loads(stage.output.read_text())
-    assert {row["group"] for row in report["passes"]} == set(load("gpu_shapes").SHAPES)
+    assert {row["group"] for row in report["passes"]} == set(load("gpu.shapes").SHAPES)
     for row in report["passes"]:
         assert row["floor"] > 0
         assert row["over_floor"] == pytest.approx(row["seconds"] / row["floor"])
@@ -134,7 +135,7 @@ def test_every_group_is_checked_timed_and_reported(load, stage, small, fake, cap
     assert fit["fits"][0]["status"]
     assert fit["fits"][0]["agreement"] > 0.99
     assert len(fit["fits"]) == 2
-    tables = load("gpu_tables")
+    tables = load("gpu.tables")
     text = tables.passes(report["passes"]) + tables.fits(report["fits"])
     assert "| certified: 90 x 784 float32, k=6 | torchkm, proven labels |" in text
     widths = {row.count("|") for row in tables.passes(report["passes"]).splitlines()}
@@ -145,7 +146,7 @@ def test_every_group_is_checked_timed_and_reported(load, stage, small, fake, cap
 
 def test_passes_that_took_no_time_are_no_result(load, stage, small, fake):
     fake.stops_after = 1
-    load("gpu_benchmark").play(stage, ["half"])
+    load("gpu.benchmark").play(stage, ["half"])
     assert any("stood still after 1 of 3 passes" in line for line in stage.failed)
     assert {row["contender"] for row in stage.passes} == {"torch float16"}
 
@@ -159,7 +160,7 @@ def test_wrong_labels_of_ours_are_told(load, stage, small, fake, monkeypatch):
             self.labels[:, :5] = (self.labels[:, :5] + 1) % self.centroids.shape[1]
 
     monkeypatch.setattr(fake, "advance", wrong)
-    load("gpu_benchmark").play(stage, ["certified"])
+    load("gpu.benchmark").play(stage, ["certified"])
     assert any("proven labels: a label is farther by" in line for line in stage.failed)
     assert not any(line.startswith("certified") and "float32:" in line for line in stage.failed)
 
@@ -169,7 +170,7 @@ def test_a_contender_that_fails_leaves_the_others(load, stage, small, fake, monk
         raise RuntimeError("no such kernel")
 
     monkeypatch.setattr(fake, "begin", broken)
-    load("gpu_benchmark").play(stage, ["ten"])
+    load("gpu.benchmark").play(stage, ["ten"])
     assert [row["contender"] for row in stage.passes] == ["torch float16"]
     assert stage.passes[0]["over_torchkm"] is None
     assert any("RuntimeError: no such kernel" in line for line in stage.failed)
@@ -178,10 +179,10 @@ def test_a_contender_that_fails_leaves_the_others(load, stage, small, fake, monk
 
 def test_without_time_or_mnist_shapes_are_skipped_by_name(load, stage, small, fake):
     stage.pixels = None
-    load("gpu_benchmark").play(stage, ["mnist", "seeding"])
+    load("gpu.benchmark").play(stage, ["mnist", "seeding"])
     assert "seeding, k=5: no MNIST" in stage.skipped
-    stage.budget = load("clock").Budget(0)
-    load("gpu_benchmark").play(stage, ["half"])
+    stage.budget = load("gpu.clock").Budget(0)
+    load("gpu.benchmark").play(stage, ["half"])
     assert stage.skipped[-1].startswith("half, 90 x 128 float16, k=6: ")
     assert stage.passes == stage.fits == []
 
@@ -189,7 +190,7 @@ def test_without_time_or_mnist_shapes_are_skipped_by_name(load, stage, small, fa
 @pytest.mark.parametrize("one_hot", [False, True])
 @pytest.mark.parametrize("block", [1 << 20, 70])
 def test_plain_torch_makes_lloyds_passes(load, monkeypatch, one_hot, block):
-    contenders = load("gpu_contenders")
+    contenders = load("gpu.contenders")
     monkeypatch.setattr(contenders, "_SCORES", block * 4)
     x, starts = mixture()
     plain = contenders.Torch(x, starts, torch.float32, one_hot)
@@ -209,12 +210,12 @@ def test_plain_torch_makes_lloyds_passes(load, monkeypatch, one_hot, block):
 def test_an_empty_cluster_keeps_its_centroid_in_plain_torch(load):
     x, starts = mixture(b=1)
     starts[0, 0] = 1000.0
-    _, means = load("gpu_contenders").Torch(x, starts, torch.float32).first()
+    _, means = load("gpu.contenders").Torch(x, starts, torch.float32).first()
     torch.testing.assert_close(means[0, 0], starts[0, 0])
 
 
 def test_checks_see_wrong_labels_and_wrong_means(load):
-    checks = load("gpu_checks")
+    checks = load("gpu.checks")
     x, starts = mixture()
     labels, means = brute_force(x, starts)
     right = checks.check_pass(x, starts, labels, means, problems=[0, 1])
@@ -232,7 +233,7 @@ def test_checks_see_wrong_labels_and_wrong_means(load):
 
 
 def test_distances_come_in_blocks(load, monkeypatch):
-    checks = load("gpu_checks")
+    checks = load("gpu.checks")
     x, starts = mixture()
     whole = checks.nearest(x[0], starts[0])
     monkeypatch.setattr(checks, "_SCORES", 35)
@@ -245,11 +246,11 @@ def test_distances_come_in_blocks(load, monkeypatch):
 
 
 def test_floors_are_of_bytes_or_of_operations(load):
-    ceilings = load("ceilings")
+    ceilings = load("gpu.ceilings")
     found = ceilings.Ceilings(4e12, {"fp16": 800e12})
     assert found.floor(8e9, 1e12, "fp16") == pytest.approx(2e-3)
     assert found.floor(8e6, 8e12, "fp16") == pytest.approx(1e-2)
-    clock = load("clock").HostClock(CPU)
+    clock = load("gpu.clock").HostClock(CPU)
     measured = ceilings.measure_ceilings(clock, CPU, n_bytes=1 << 16, side=16, repeats=2)
     assert measured.bandwidth > 0
     assert set(measured.rates) == {"fp32", "tf32", "bf16", "fp16"}
@@ -259,13 +260,13 @@ def test_the_precision_of_products_is_put_back(load):
     setting = torch.backends.cuda.matmul
     name = "fp32_precision" if hasattr(setting, "fp32_precision") else "allow_tf32"
     before = getattr(setting, name)
-    with load("ceilings").products_in("tf32"):
+    with load("gpu.ceilings").products_in("tf32"):
         assert getattr(setting, name) in ("tf32", True)
     assert getattr(setting, name) == before
 
 
 def test_contenders_take_turns_and_those_that_fail_drop_out(load):
-    clock = load("clock")
+    clock = load("gpu.clock")
     order, seconds = [], itertools.count()
 
     def measure(name):
@@ -286,7 +287,7 @@ def test_contenders_take_turns_and_those_that_fail_drop_out(load):
 
 
 def test_fastkmeans_is_timed_by_a_difference(load, monkeypatch):
-    one = load("gpu_peers").Fast.__new__(load("gpu_peers").Fast)
+    one = load("gpu.peers").Fast.__new__(load("gpu.peers").Fast)
     calls = []
     monkeypatch.setattr(one, "_call", calls.append, raising=False)
     clock = types.SimpleNamespace(seconds=lambda work: work() or 1.0 + 0.25 * calls[-1])
@@ -295,11 +296,11 @@ def test_fastkmeans_is_timed_by_a_difference(load, monkeypatch):
 
 
 def test_plain_torch_seeds_and_fits(load):
-    fits = load("gpu_fits")
+    fits = load("gpu.fits")
     x, centres = mixture(b=1, n=400, d=8, k=6)
     seeds = fits.plain_seeds(x[0], 6, 0).centroids
     assert all((x[0] == row).all(1).any() for row in seeds)
-    inertia = load("gpu_checks").inertia
+    inertia = load("gpu.checks").inertia
     best = inertia(x[0], brute_force(x, centres)[1][0])
     assert inertia(x[0], seeds) < 6 * best
     found = fits.plain(x[0], 6, 0)
@@ -318,7 +319,7 @@ def test_pixels_are_read_plain_and_packed(load, tmp_path, packed):
     write = gzip.compress if packed else bytes
     path = raw / ("train-images-idx3-ubyte" + (".gz" if packed else ""))
     path.write_bytes(write(data))
-    read = load("mnist_rows").train_pixels
+    read = load("common.mnist_rows").train_pixels
     assert torch.equal(read(tmp_path), pixels.view(3, 4))
     for damaged in (data[:-1], data[:9], b"\0" + data):
         path.write_bytes(write(damaged))
@@ -339,4 +340,4 @@ def test_the_command_says_what_it_cannot_do(load, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", [*command, "--groups", "[nothing]"])
     with pytest.raises(SystemExit, match=r"unknown groups.*known: mnist, half, batch, ten"):
         benchmark.main()
-    assert set(benchmark._GROUPS) == set(load("gpu_benchmark").GROUPS)
+    assert set(benchmark._GROUPS) == set(load("gpu.benchmark").GROUPS)

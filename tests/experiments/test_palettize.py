@@ -22,8 +22,8 @@ TINY = {
 @pytest.fixture
 def parts(monkeypatch):
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    import palette_nets
     import palettize
+    from palettes import nets as palette_nets
 
     palettize.nets = palette_nets
     return palettize
@@ -40,7 +40,7 @@ def flags(folder, **others):
 
 
 def test_every_way_runs_and_is_written_down(tmp_path, parts, capsys):
-    import palette_tables
+    from palettes import tables as palette_tables
 
     parts.main(flags(tmp_path))
     known = json.loads((tmp_path / "out/found.json").read_text())
@@ -124,7 +124,7 @@ def test_gradients_through_settled_palettes_agree(parts):
 
 
 def test_a_network_is_the_same_alone_and_beside_others(parts):
-    from seedwise import Streams
+    from deep.seedwise import Streams
 
     images = torch.randint(256, (2, 7, 64), generator=torch.Generator().manual_seed(0)).byte()
     both = parts.nets.Nets(8, 10, Streams([5, 6], CPU))
@@ -139,7 +139,7 @@ def test_a_network_is_the_same_alone_and_beside_others(parts):
 
 
 def test_parts_are_apart_and_make_up_the_whole(parts):
-    from deep_images import Images
+    from deep.images import Images
 
     images = Images("some", torch.zeros(30, 4), torch.zeros(30), 2)
     each = [torch.arange(30)[part] for part in parts.nets.parts(images)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from gpu_contenders import Loop
 from torch import Tensor
+
+from gpu.contenders import Loop
 
 # Where a pass is in ``history``: rows whose label changed, and those that were scored again.
 _MOVED, _RESCORED = 2, 4

@@ -9,7 +9,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from clock import Clock
+
+from gpu.clock import Clock
 
 RATES = {
     "fp32": torch.float32,

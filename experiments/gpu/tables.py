@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ceilings import Ceilings
+from gpu.ceilings import Ceilings
 
 LEGEND = """\
 A pass labels all rows and moves all centroids. Those timed follow `passes[0]` others from rows

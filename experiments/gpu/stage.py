@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ceilings import Ceilings
-from clock import Budget, Clock, describe
-from gpu_tables import LEGEND
 from torch import Tensor
+
+from gpu.ceilings import Ceilings
+from gpu.clock import Budget, Clock, describe
+from gpu.tables import LEGEND
 
 
 @dataclass

@@ -10,9 +10,10 @@ import importlib.util
 from typing import ClassVar
 
 import torch
-from clock import Clock
-from gpu_contenders import Contender, Loop
 from torch import Tensor
+
+from gpu.clock import Clock
+from gpu.contenders import Contender, Loop
 
 # fastkmeans's own defaults.
 _FAST_ROWS, _FAST_CENTROIDS = 51_200, 10_240

@@ -21,11 +21,11 @@ import math
 from collections.abc import Callable
 
 import torch
-from deep_images import N_DRAWS, Views
-from deep_rows import Study, missed, nearest, revive
-from seedwise import Autoencoders, Streams, pixels
 from torch import Tensor, nn
 
+from deep.images import N_DRAWS, Views
+from deep.rows import Study, missed, nearest, revive
+from deep.seedwise import Autoencoders, Streams, pixels
 from torchkm.functional.soft import sq_distances
 
 # Weight of what responsibilities say of an image, and of even sizes within that.

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from seedwise import pixels
 from torch import Tensor
 from torch.nn.functional import grid_sample
+
+from deep.seedwise import pixels
 
 # Numbers of an idx file before its data: a magic one, and the sizes.
 _HEADERS = {"images-idx3": 16, "labels-idx1": 8}

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import gpu_tables
-from clock import in_turn
-from gpu_checks import check_pass, failures, inertia, nearest
-from gpu_contenders import Contender
-from gpu_fits import Fit
-from gpu_peers import missing
-from gpu_shapes import MNIST, Shape, roster, rows_and_starts
-from gpu_stage import Stage
 from torch import Tensor
+
+from gpu import tables as gpu_tables
+from gpu.checks import check_pass, failures, inertia, nearest
+from gpu.clock import in_turn
+from gpu.contenders import Contender
+from gpu.fits import Fit
+from gpu.peers import missing
+from gpu.shapes import MNIST, Shape, roster, rows_and_starts
+from gpu.stage import Stage
 
 # By how much the inertia that a fit tells may be off that of its centroids, as a share.
 _OFF = 1e-5

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from over_seeds import spread
+
+from common.over_seeds import spread
 
 _TITLES = {
     "float": "32 bits, not clustered",

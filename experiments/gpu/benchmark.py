@@ -13,17 +13,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import gpu_tables
 import torch
-from ceilings import measure_ceilings
-from clock import Budget, DeviceClock, HostClock
-from gpu_fits import FITS, SEEDINGS
-from gpu_shapes import SHAPES
-from gpu_stage import Stage
-from gpu_timing import time_fits, time_passes
-from machine import describe_machine
-from mnist_rows import train_pixels
 from torch import Tensor
+
+from common.machine import describe_machine
+from common.mnist_rows import train_pixels
+from gpu import tables as gpu_tables
+from gpu.ceilings import measure_ceilings
+from gpu.clock import Budget, DeviceClock, HostClock
+from gpu.fits import FITS, SEEDINGS
+from gpu.shapes import SHAPES
+from gpu.stage import Stage
+from gpu.timing import time_fits, time_passes
 
 GROUPS = (*SHAPES, "seeding", "fit")
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from gpu_contenders import Torch
 from torch import Tensor
+
+from gpu.contenders import Torch
 
 # Rows that torchkm's k-means++ draws its centroids from.
 _SAMPLE, _SAMPLE_PER_CLUSTER = 4096, 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from over_seeds import spread
+from common.over_seeds import spread
 
 _TITLES = {
     "planted": "Planted: two features with three classes, four of noise",

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from deep_images import Images
-from seedwise import Autoencoders, Streams, Training, pixels
 from torch import Tensor, nn
 
 import torchkm
+from deep.images import Images
+from deep.seedwise import Autoencoders, Streams, Training, pixels
 from torchkm.functional import ClusterStats, assign, responsibilities
 from torchkm.functional.soft import sq_distances
 from torchkm.solvers import CentroidState, MiniBatch, update

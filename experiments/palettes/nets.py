@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from deep_images import Images
-from seedwise import Streams, pixels
 from torch import Tensor
 from torch.nn import functional as F
 
+from deep.images import Images
+from deep.seedwise import Streams, pixels
 from torchkm import kmeans
 from torchkm.functional import assign, responsibilities
 from torchkm.gradients import Gradient, fixed_point

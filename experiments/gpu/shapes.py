@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from gpu_contenders import Contender, Torch
-from gpu_ours import Ours, Runs
-from gpu_peers import Fast, Flash, FlashKernels
 from torch import Tensor
+
+from gpu.contenders import Contender, Torch
+from gpu.ours import Ours, Runs
+from gpu.peers import Fast, Flash, FlashKernels
 
 Make = Callable[[], Contender]
 

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from ceilings import products_in
-from clock import Clock
 from torch import Tensor
+
+from gpu.ceilings import products_in
+from gpu.clock import Clock
 
 # Scores that plain torch holds at once.
 _SCORES = 1 << 27

@@ -7,8 +7,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from flags import settings
 from jsonargparse import Namespace
+
+from common.flags import settings
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import TensorBoardLogger

@@ -1,0 +1,1 @@
+"""Parts of ``bilevel.py``: problems with weights to learn, and its tables."""

@@ -1,0 +1,1 @@
+"""Parts of ``palettize.py``: networks with few numbers, and its tables."""
