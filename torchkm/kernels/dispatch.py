@@ -184,7 +184,8 @@ def segment_sums(
 @in_full_precision
 def distances(x: Rows, centroids: Tensor, unit_rows: bool) -> Tensor:
     """Return squared distances ``(n, k)``."""
-    out: Tensor = _backend(x).distances(x, centroids, unit_rows)
+    backend = reference if torch.compiler.is_compiling() else _in_blocks(x)
+    out: Tensor = backend.distances(x, centroids, unit_rows)
     return out
 
 
