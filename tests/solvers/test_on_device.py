@@ -38,6 +38,17 @@ def test_it_ends_where_lloyd_ends(metric, momentum, x, device):
         assert fit.history[0].inertia == pytest.approx(expected.history[0].inertia, rel=1e-6)
 
 
+@pytest.mark.parametrize("stride", [0, 2])
+def test_weights_may_lie_in_any_order(stride, x, device, generator):
+    weight = torch.rand(160, generator=generator).as_strided((80,), (stride,))
+    expected = torchkm.kmeans(x, 4, init=x[::20], solver="lloyd", sample_weight=weight, tol=0)
+    problem = as_problem(x.to(device), weight.to(device), "euclidean")
+    going = on_device.Going("auto", 100, 0.0)
+    fit = on_device.descend(problem, x[::20].unsqueeze(0).to(device), going, None)
+    assert fit.inertia == pytest.approx(expected.inertia, rel=1e-5)
+    assert (fit.centroids.cpu() - expected.centroids).abs().max() < 1e-5
+
+
 def test_the_best_of_several_starts_goes_on(x, device):
     starts = torch.stack([x[::20], x[:4]]).to(device)
     going = on_device.Going("auto", 100, 1e-4)

@@ -138,6 +138,8 @@ def as_init(init: Any, k: int, x: Rows) -> Tensor:
 def as_sample_weight(sample_weight: Any, x: Rows) -> Tensor | None:
     """Return ``sample_weight`` as a checked ``(n,)`` tensor in float32 or better, or None.
 
+    It is contiguous: kernels read weights one after the other.
+
     Raises:
         TypeError: not real numbers.
         ValueError: wrong shape or device, negative, not finite, or all zero.
@@ -152,7 +154,7 @@ def as_sample_weight(sample_weight: Any, x: Rows) -> Tensor | None:
             f"sample_weight must have shape ({len(x)},), one per row of x, got {_shape(weight)}"
         )
     check_same_device(x, weight, "sample_weight")
-    weight = weight if weight.dtype == torch.float64 else weight.float()
+    weight = (weight if weight.dtype == torch.float64 else weight.float()).contiguous()
     low, high = (float(v) for v in torch.aminmax(weight))
     if not np.isfinite([low, high]).all():
         raise ValueError("sample_weight must be finite, got NaN or infinity")

@@ -3,6 +3,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from torchkm.functional.problem import as_problem
 from torchkm.kernels import blocked
 from torchkm.kernels.gpu import once
 
@@ -42,6 +43,17 @@ def test_rows_of_other_strides_are_read_right(device, generator):
     wide = torch.randn(40, 30, generator=generator).to(device)[:, 3:15]
     found, _ = once.nearest(wide, wide[:9].contiguous(), False, wide.mean(0))
     assert torch.equal(found[:9].cpu(), torch.arange(9))
+
+
+@pytest.mark.parametrize("stride", [0, 2])
+def test_weights_of_other_strides_are_read_right(stride, device, generator):
+    x = torch.randn(40, 6, generator=generator).to(device)
+    weight = torch.rand(80, generator=generator).to(device).as_strided((40,), (stride,))
+    problem = as_problem(x, weight, "euclidean")
+    found = once.nearest_and_sums(x, x[:5], problem.sample_weight, False, problem.origin)
+    expected = blocked.nearest_and_sums(x, x[:5], weight.clone(), False, problem.origin)
+    assert (found[2] - expected[2]).abs().max() < 1e-5
+    assert (found[3] - expected[3]).abs().max() < 1e-5
 
 
 def test_a_row_on_its_centroid_is_at_zero(device, generator):
