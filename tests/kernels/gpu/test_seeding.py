@@ -25,6 +25,17 @@ def test_the_same_rows_are_chosen_as_on_a_cpu(m, d, k, trials, device, generator
     assert (left.cpu() - potential).abs().max() < 1e-4
 
 
+def test_rows_and_weights_of_other_strides_are_read_right(device, generator):
+    rows = torch.randn(90, 7, generator=generator).to(device)
+    weight = torch.rand(180, generator=generator).to(device)[::2]
+    draws = torch.rand(8, 3, dtype=torch.float64, generator=generator).to(device)
+    first = torch.tensor([5], device=device)
+    chosen, left = seeding.one_by_one(rows.T.contiguous().T, 9, weight, first, draws)
+    expected, potential = seeding.one_by_one(rows, 9, weight.clone(), first, draws)
+    assert torch.equal(chosen, expected)
+    assert torch.equal(left, potential)
+
+
 def test_equal_rows_are_drawn_by_weight(device):
     rows = torch.zeros(20, 2, device=device)
     weight = torch.zeros(20, device=device)

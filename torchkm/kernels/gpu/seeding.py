@@ -54,6 +54,7 @@ def lower(
     sq_distance = tl.where(at[:, None] == candidate[None, :], 0.0, tl.maximum(sq_distance, 0.0))
     now = tl.load(lowered + at * BT + tl.load(best), mask=inside, other=0.0)
     low = tl.minimum(sq_distance, now[:, None])
+    tl.debug_barrier()  # several threads read the number that one of them overwrites
     tl.store(lowered + at[:, None] * BT + trial[None, :], low, mask=inside[:, None])
     weight = tl.load(weights + at, mask=inside, other=0.0)
     tl.store(partial + tl.program_id(0) * BT + trial, tl.sum(_mass(low, weight[:, None]), 0))
@@ -119,6 +120,7 @@ def choose(
         _mass(low, tl.load(weights + at, mask=inside, other=0.0)), 1
     )
     row = drawn * BM + tl.sum((inside & (reached < goal[:, None])).to(tl.int32), 1)
+    tl.debug_barrier()  # all threads have read what is written now
     tl.store(candidates + trial, tl.minimum(row, m - 1).to(tl.int64), mask=again)
     tl.store(best, winner)
     tl.store(number, now + 1)
@@ -135,7 +137,7 @@ def one_by_one(
     """Choose ``k`` of ``rows (m, d)``, beginning with ``first (1,)``.
 
     Args:
-        rows: centred, float32.
+        rows: centred, float32; copied where they are not contiguous, as weights are.
         k: how many.
         weight: ``(m,)`` float32.
         first: the first of them.
@@ -144,6 +146,7 @@ def one_by_one(
     Returns:
         The rows chosen ``(k,)``, and the potential ``(m,)`` left.
     """
+    rows, weight = rows.contiguous(), weight.contiguous()
     m, d = rows.shape
     n_trials = max(1, draws.shape[1])
     width = max(16, tuning.power_of_two(n_trials))
