@@ -104,6 +104,7 @@ def test_rows_on_the_host_end_where_lloyd_ends(weighted, x, device, generator):
         as_problem(x, weight, "euclidean"),
         4,
         x[::20].to(device),
+        1,
         device,
         on_device.Going("auto", 100, 0.0),
         None,
@@ -116,13 +117,6 @@ def test_rows_on_the_host_end_where_lloyd_ends(weighted, x, device, generator):
     assert fit.inertia == pytest.approx(inertia.item(), rel=1e-6)
     assert (fit.centroids.cpu() - expected.centroids).abs().max() < 1e-5
     assert fit.status is Status.LABELS_UNCHANGED
-
-
-def test_rows_on_the_host_that_cannot_be_streamed_are_refused(x, device, generator):
-    problem = as_problem(x.double(), None, "euclidean")
-    going = on_device.Going("auto", 100, 0.0)
-    with pytest.raises(ValueError, match="float32 or less"):
-        streamed.descend(problem, 4, "random", device, going, None, generator)
 
 
 @pytest.mark.gpu

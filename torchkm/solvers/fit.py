@@ -84,6 +84,9 @@ def kmeans(
         callback: called with a ``PassRecord`` after each pass; a true answer stops the run.
         device: where to work, as ``"cuda"``; None is where the rows lie. Rows that do not fit
             there stay on the host, and every pass reads them block by block; pinned rows fastest.
+            That takes a GPU with kernels, solver ``"auto"`` without ``refine``, and dense rows
+            of float32 or less under ``"euclidean"``; passes then score in TF32, and the best of
+            ``n_init`` starts is told by one block.
 
     Returns:
         A ``KMeansResult``. Its labels and inertia belong to its centroids, whatever stopped it.
@@ -155,24 +158,50 @@ def solve(
     n_init = check_integer("n_init", settings.n_init, 1)
     max_iter = check_integer("max_iter", settings.max_iter, 1)
     refine = check_integer("refine", settings.refine, 0)
-    effort = Effort(check_number("tol", settings.tol, 0), max_iter, refine, watch)
+    tol = check_number("tol", settings.tol, 0)
+    effort = Effort(tol, max_iter, refine, watch)
     device = as_device(settings.device, problem.x)
-    is_streamed = device != problem.x.device and not streamed.fits(problem.x, device)
-    if not is_streamed:
-        problem, init = _on(device, problem, init)
-    check_precision(settings.precision, problem)
+    check_precision(settings.precision, _one_row_on(device, problem))
     if refine and isinstance(problem.x, CsrRows):
         raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
-    if is_streamed:
-        going = on_device.Going(settings.precision, max_iter, effort.tol)
-        fit = streamed.descend(problem, k, init, device, going, watch, generator)
-    elif isinstance(settings.solver, str) and settings.solver == "auto":
+    rule = _rule_of(settings)
+    if device != problem.x.device and not streamed.fits(problem.x, device):
+        lacks = streamed.hindrance(problem, device, settings.solver, refine)
+        if lacks:
+            raise ValueError(
+                f"the rows do not fit on {device}, and to be read there block by block they need "
+                f"{lacks}; move a part of them there, or fit on the CPU"
+            )
+        init, going = _init_on(device, init), on_device.Going(settings.precision, max_iter, tol)
+        fit = streamed.descend(problem, k, init, n_init, device, going, watch, generator)
+        return result_of(fit)
+    problem, init = _on(device, problem, init)
+    if rule is None:
         fit = _auto(problem, k, init, n_init, settings.precision, effort, generator)
     else:
-        rule = as_rule(settings.solver, also=("auto",))
-        _check_only_auto(settings)
         fit = _by_rule(problem, k, init, n_init, rule, batch_size, effort, generator)
     return result_of(fit)
+
+
+def _rule_of(settings: Settings) -> UpdateRule | None:
+    """Return when centroids move; None for ``"auto"``, to which some settings belong."""
+    solver, refine, precision = settings.solver, settings.refine, settings.precision
+    if isinstance(solver, str) and solver == "auto":
+        return None
+    rule = as_rule(solver, also=("auto",))
+    if refine:
+        raise ValueError(f'refine belongs to solver "auto", got refine={refine} with another')
+    if precision != "auto":
+        raise ValueError(f'precision belongs to solver "auto", got {precision!r} with another')
+    return rule
+
+
+def _one_row_on(device: torch.device, problem: Problem) -> Problem:
+    """Return what stands for a problem on ``device``, before its rows are moved there."""
+    x = problem.x
+    if device == x.device or not isinstance(x, Tensor):
+        return problem
+    return replace(problem, x=x[:1].to(device))
 
 
 def _on(device: torch.device, problem: Problem, init: Init) -> tuple[Problem, Init]:
@@ -181,9 +210,12 @@ def _on(device: torch.device, problem: Problem, init: Init) -> tuple[Problem, In
         return problem, init
     weight = problem.sample_weight
     weight = None if weight is None else weight.to(device)
-    if not isinstance(init, str) and not callable(init):
-        init = as_tensor(init, "init").to(device)
-    return replace(problem, x=problem.x.to(device), sample_weight=weight), init
+    moved = replace(problem, x=problem.x.to(device), sample_weight=weight)
+    return moved, _init_on(device, init)
+
+
+def _init_on(device: torch.device, init: Init) -> Init:
+    return init if isinstance(init, str) or callable(init) else as_tensor(init, "init").to(device)
 
 
 def _auto(
@@ -238,11 +270,3 @@ def _lloyd_on_device(
         return on_device.descend(problem, starts, going, effort.watch)
 
     return min((one_run() for _ in range(n_init)), key=lambda fit: fit.inertia)
-
-
-def _check_only_auto(settings: Settings) -> None:
-    refine, precision = settings.refine, settings.precision
-    if refine:
-        raise ValueError(f'refine belongs to solver "auto", got refine={refine} with another')
-    if precision != "auto":
-        raise ValueError(f'precision belongs to solver "auto", got {precision!r} with another')

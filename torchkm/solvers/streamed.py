@@ -13,6 +13,7 @@ from torchkm.functional.seeding import Init, seeds
 from torchkm.solvers import on_device
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import PassRecord, Status, Watch
+from torchkm.solvers.rules import UpdateRule
 
 # Bytes of a block: enough to keep the link busy, little beside the memory of a GPU.
 _BLOCK_BYTES = 2**28
@@ -30,10 +31,26 @@ def fits(x: kernels.Rows, device: torch.device) -> bool:
     return needed < _SHARE * torch.cuda.mem_get_info(device)[0]
 
 
+def hindrance(
+    problem: Problem, device: torch.device, solver: str | UpdateRule, refine: int
+) -> str | None:
+    """Return what rows that stay on the host lack to be clustered on ``device``, and what came."""
+    x = problem.x
+    if not isinstance(x, Tensor) or problem.unit_rows or x.dtype == torch.float64:
+        rows = f"{str(x.dtype).removeprefix('torch.')} rows with metric={problem.metric!r}"
+        return f'dense rows of float32 or less with metric="euclidean", got {rows}'
+    if not kernels.has_gpu_kernels(x[:1].to(device)):
+        return f"Triton and a GPU of compute capability 8.0 or above, got {device} without them"
+    if solver != "auto":
+        return f'solver="auto", got solver={solver!r}'
+    return f"refine=0, got refine={refine}" if refine else None
+
+
 def descend(
     problem: Problem,
     k: int,
     init: Init,
+    n_init: int,
     device: torch.device,
     going: on_device.Going,
     watch: Watch | None,
@@ -42,21 +59,20 @@ def descend(
 ) -> Fit:
     """Cluster rows on the host, block by block on ``device``.
 
-    A random block of them is clustered first, on the device alone; passes over all rows, Lloyd's,
-    then go on from there until nothing moves.
+    A random block of them is clustered first, on the device alone, from ``n_init`` starts; passes
+    over all rows, Lloyd's, then go on from the best until nothing moves. Those score in TF32, and
+    prove every label, whatever precision the block is scored in.
+
+    For a problem without ``hindrance``.
 
     Raises:
-        ValueError: rows that are not finite, too large to square, or to be scaled to unit length.
+        ValueError: rows that are not finite, or too large to square.
     """
     x = problem.x
-    if not isinstance(x, Tensor) or problem.unit_rows or x.dtype == torch.float64:
-        raise ValueError(
-            "rows that do not fit on the device can be clustered there if they are dense, of "
-            'float32 or less, with metric="euclidean"; move a part of them there, or fit on the CPU'
-        )
+    assert isinstance(x, Tensor)
     n, size = len(x), max(1, block_bytes // (x.shape[1] * x.element_size()))
     part = _part(problem, min(n, max(size, 16 * k)), device, generator)
-    starts = seeds(part, k, init, generator).unsqueeze(0)
+    starts = torch.stack([seeds(part, k, init, generator) for _ in range(n_init)])
     first = on_device.descend(part, starts, going, None)
     weight = None if problem.sample_weight is None else problem.sample_weight.to(device)
     streamed = kernels.streamed(x, first.centroids, weight, part.origin, size, going.max_iter)
