@@ -105,3 +105,65 @@ def test_without_kernels_it_is_said_what_is_needed(x, monkeypatch):
     monkeypatch.setattr(streamed, "descend", None)
     with pytest.raises(ValueError, match=r"do not fit on .* need Triton and a GPU of compute cap"):
         torchkm.kmeans(x, 4, device="cuda")
+
+
+def no_memory(*args):
+    raise torch.OutOfMemoryError("no memory")
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("where", ["_on", "_auto"])
+def test_rows_go_back_to_the_host_when_memory_runs_out(where, x, monkeypatch):
+    seed = torch.Generator().manual_seed
+    expected = torchkm.kmeans(x, 4, device="cuda", generator=seed(1))
+    monkeypatch.setattr(streamed, "fits", lambda x, device: True)
+    monkeypatch.setattr(fit, where, no_memory)
+    found = torchkm.kmeans(x, 4, device="cuda", generator=seed(1))
+    assert torch.equal(found.centroids, expected.centroids)
+    assert found.inertia == expected.inertia
+
+
+@pytest.mark.usefixtures("gpu")
+def test_draws_before_memory_ran_out_are_made_again(x, monkeypatch):
+    seed = torch.Generator().manual_seed
+    expected = torchkm.kmeans(x, 4, device="cuda", generator=seed(1))
+    monkeypatch.setattr(streamed, "fits", lambda x, device: True)
+    monkeypatch.setattr(fit.on_device, "descend", fails_once(fit.on_device.descend))
+    found = torchkm.kmeans(x, 4, device="cuda", generator=seed(1))
+    assert torch.equal(found.centroids, expected.centroids)
+
+
+def fails_once(function):
+    ways = iter([no_memory])
+    return lambda *args: next(ways, function)(*args)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_who_cannot_go_back_is_told_how_much_it_takes(x, monkeypatch):
+    monkeypatch.setattr(streamed, "fits", lambda x, device: True)
+    monkeypatch.setattr(fit, "_by_rule", no_memory)
+    message = r"80 rows take 1.6e-06 GB there, .* about 4.8e-06 GB; .* solver=\"auto\""
+    with pytest.raises(torch.OutOfMemoryError, match=message) as caught:
+        torchkm.kmeans(x, 4, solver="lloyd", device="cuda")
+    assert str(caught.value.__cause__) == "no memory"
+
+
+def test_rows_on_the_device_are_said_to_be_better_off_on_the_host(x, monkeypatch):
+    monkeypatch.setattr(fit, "_auto", no_memory)
+    with pytest.raises(torch.OutOfMemoryError, match="need to lie on the host, got them on cpu"):
+        torchkm.kmeans(x, 4)
+
+
+@pytest.mark.gpu
+def test_rows_beyond_the_memory_that_may_be_used_stay_on_the_host(generator):
+    x = torch.rand(2**22, 128, generator=generator)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.75 * x.nbytes / total)
+    try:
+        found = torchkm.kmeans(x, 4, max_iter=3, generator=generator, device="cuda")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert found.precision == "tf32"
+    assert found.centroids.device.type == "cuda"
+    assert len(found.labels) == len(x)

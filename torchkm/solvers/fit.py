@@ -28,6 +28,7 @@ from torchkm.solvers.loop import Fit, Stopping, run
 from torchkm.solvers.outcome import Callback, Watch
 from torchkm.solvers.progressive import Effort, progress
 from torchkm.solvers.result import KMeansResult, result_of, warn_of_empty
+from torchkm.solvers.room import fit_with_room
 from torchkm.solvers.rules import Lloyd, UpdateRule, as_rule
 
 
@@ -94,7 +95,10 @@ def kmeans(
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: rows of the wrong shape, empty, NaN or infinite; k outside [1, n]; weights
-            negative or all zero; names that are not known.
+            negative or all zero; names that are not known; rows that do not fit on ``device``
+            and cannot stay on the host either.
+        torch.OutOfMemoryError: ``device`` ran out of memory, and the rows cannot stay on the
+            host; the message says how much it takes.
 
     Warns:
         EmptyClusterWarning: clusters that hold no row at the end.
@@ -165,22 +169,19 @@ def solve(
     if refine and isinstance(problem.x, CsrRows):
         raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
     rule = _rule_of(settings)
-    if device != problem.x.device and not streamed.fits(problem.x, device):
-        lacks = streamed.hindrance(problem, device, settings.solver, refine)
-        if lacks:
-            raise ValueError(
-                f"the rows do not fit on {device}, and to be read there block by block they need "
-                f"{lacks}; move a part of them there, or fit on the CPU"
-            )
-        init, going = _init_on(device, init), on_device.Going(settings.precision, max_iter, tol)
-        fit = streamed.descend(problem, k, init, n_init, device, going, watch, generator)
-        return result_of(fit)
-    problem, init = _on(device, problem, init)
-    if rule is None:
-        fit = _auto(problem, k, init, n_init, settings.precision, effort, generator)
-    else:
-        fit = _by_rule(problem, k, init, n_init, rule, batch_size, effort, generator)
-    return result_of(fit)
+
+    def whole() -> Fit:
+        moved, start = _on(device, problem, init)
+        if rule is None:
+            return _auto(moved, k, start, n_init, settings.precision, effort, generator)
+        return _by_rule(moved, k, start, n_init, rule, batch_size, effort, generator)
+
+    def by_blocks() -> Fit:
+        start, going = _init_on(device, init), on_device.Going(settings.precision, max_iter, tol)
+        return streamed.descend(problem, k, start, n_init, device, going, watch, generator)
+
+    lacks = streamed.hindrance(problem, device, settings.solver, refine)
+    return result_of(fit_with_room(problem, k, device, lacks, generator, whole, by_blocks))
 
 
 def _rule_of(settings: Settings) -> UpdateRule | None:

@@ -26,9 +26,14 @@ def fits(x: kernels.Rows, device: torch.device) -> bool:
     """Return whether rows ``x (n, d)`` and what passes lay out beside them fit on ``device``."""
     if device.type != "cuda" or not isinstance(x, Tensor):
         return True
-    n, d = x.shape
-    needed = n * d * (x.element_size() + 2) + n * 40
+    needed = x.nbytes + beside(x)
     return needed < _SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def beside(x: kernels.Rows) -> int:
+    """Return how many bytes passes lay out beside rows ``x (n, d)``, but for their centroids."""
+    n, d = x.shape
+    return n * (2 * d + 40)
 
 
 def hindrance(
@@ -36,9 +41,11 @@ def hindrance(
 ) -> str | None:
     """Return what rows that stay on the host lack to be clustered on ``device``, and what came."""
     x = problem.x
+    if device == x.device:
+        return f"to lie on the host, got them on {device}"
     if not isinstance(x, Tensor) or problem.unit_rows or x.dtype == torch.float64:
         rows = f"{str(x.dtype).removeprefix('torch.')} rows with metric={problem.metric!r}"
-        return f'dense rows of float32 or less with metric="euclidean", got {rows}'
+        return f'to be dense, of float32 or less, with metric="euclidean", got {rows}'
     if not kernels.has_gpu_kernels(x[:1].to(device)):
         return f"Triton and a GPU of compute capability 8.0 or above, got {device} without them"
     if solver != "auto":
