@@ -50,6 +50,18 @@ def test_far_groups_get_a_seed_each(init, generator):
         assert len(nearest) == 3
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("init", sorted(INITS))
+def test_a_gpu_seeds_as_a_cpu_does(init, generator):
+    """From the same draws, if not to the last bit of their chances."""
+    x = torch.randn(3000, 5, generator=generator)
+    seeds, expected = (seed(rows, 40, init, generator=make(1)) for rows in (x.cuda(), x))
+    assert seeds.device.type == "cuda"
+    assert (seeds.cpu().unsqueeze(1) == x).all(2).any(1).all()
+    mine, theirs = (assign(x, s).sq_distances.sum() for s in (seeds.cpu(), expected))
+    assert mine == pytest.approx(float(theirs), rel=0.05)
+
+
 @pytest.mark.parametrize("init", ["k-means++", "k-means||"])
 def test_better_than_random(blobs, init):
     def inertia(method):
