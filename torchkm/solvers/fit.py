@@ -105,7 +105,9 @@ def kmeans(
 
     Cost:
         ``2 n k d`` operations a pass; a block of scores, the labels and two ``(k, d)`` sums in
-        memory; one device synchronisation a pass.
+        memory. Kernels for a GPU make four passes of ``"auto"`` or ``"lloyd"`` at once, and the
+        host reads whether there is another while the next four are under way. With a callback,
+        ``refine``, batches or rows on the host it waits for the device in each pass.
 
     Example:
         >>> import torch
