@@ -13,7 +13,7 @@ _SCORES = 1 << 26
 
 # Float32 may take a neighbour that is farther by so little, as a share of the mean distance; and
 # means of float32 rows are off by so little, as a share of their length.
-FARTHER, ASTRAY = 1e-4, 1e-5
+FARTHER, ASTRAY = 1e-5, 1e-5
 
 
 def nearest(x: Tensor, centroids: Tensor, given: Tensor | None = None) -> tuple[Tensor, ...]:

@@ -72,7 +72,8 @@ class Fits(NamedTuple):
 def descend(problem: Problem, starts: Tensor, going: Going, watch: Watch | None) -> Fit:
     """Make passes from each of ``starts (r, k, d)`` until nothing moves; return the best fit.
 
-    With momentum labels are proven once the centroids have settled, otherwise in every pass.
+    With momentum labels are proven once the centroids have settled; otherwise, and where rows are
+    scored in float32, in every pass.
     Several starts share each read of the rows until the best of them is known.
 
     Raises:
@@ -165,7 +166,7 @@ def check_reach(x: Tensor, extent: Tensor) -> None:
 
 def _settle_and_prove(passes: Passes, going: Going, watch: Watch | None) -> bool:
     """Make passes until nothing moves, the last ones with proven labels; return as ``_settle``."""
-    if not going.momentum or not passes.form.proves:
+    if not going.momentum or passes.form.is_float32:
         return _settle(passes, True, watch)
     if _settle(passes, False, watch):
         return True

@@ -66,26 +66,67 @@ def test_passes_are_lloyds(dtype, precision, n, d, k, weighted, device, generato
     check(run, 0, lloyd(x.float(), starts, 3, weight))
 
 
-def test_labels_in_doubt_are_those_of_float32(device, generator):
-    """Among rows that float16 cannot tell apart, only a proof or float32 finds the nearest."""
-    x = torch.randn(60, 16, generator=generator)
-    starts = x[:1] + 1e-4 * torch.randn(9, 16, generator=generator)
-    run = Passes(x.to(device), starts.to(device))
-    run.begin(proven=True)
-    assert run.state.history[0, 0, 4] > 30
-    nearest = (x.double()[:, None] - starts.double()).square().sum(2)
-    found = nearest.gather(1, run.labels[0].cpu().long()[:, None])[:, 0]
-    assert (found - nearest.amin(1)).max() <= 1e-5 * nearest.max()
+# Triton's interpreter does not multiply bfloat16.
+EVERY_PRECISION = pytest.mark.parametrize(
+    "precision",
+    ["auto", "float16", "tf32", "float32", pytest.param("bfloat16", marks=pytest.mark.gpu)],
+)
 
 
-def test_equal_centroids_give_the_lowest_label(device, generator):
-    x = torch.randn(40, 8, generator=generator)
-    starts = torch.cat([x[:2], x[:2], x[:2]])
-    run = Passes(x.to(device), starts.to(device))
+def labelled(x, starts, device, precision, origin=None):
+    """Return passes that have proven labels ``(n,)`` to the starts, and did nothing else."""
+    run = Passes(x.to(device), starts.to(device), precision=precision, origin=origin)
     run.measure()
     launch.step(run.state, unit_rows=False, from_means=False)
     launch.assign(run.state, run.block, prove=True)
-    assert int(run.labels.max()) <= 1
+    return run
+
+
+@EVERY_PRECISION
+def test_labels_in_doubt_are_those_of_float32(precision, device, generator):
+    """Scores that carry a label cannot tell these centroids apart: only a proof can."""
+    x = torch.randn(60, 16, generator=generator)
+    starts = x[:1] + 1e-5 * torch.randn(64, 16, generator=generator)
+    run = labelled(x, starts, device, precision)
+    assert int(run.state.counters[0, 1]) > 30
+    nearest = (x.double()[:, None] - starts.double()).square().sum(2)
+    found = nearest.gather(1, run.labels[0].cpu().long()[:, None])[:, 0]
+    assert (found - nearest.amin(1)).max() <= 2e-7 * nearest.max()
+
+
+@EVERY_PRECISION
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_equal_centroids_give_the_lowest_label(precision, sign, device, generator):
+    """Also where a later tile holds the equal one farther to its front."""
+    x = 5 + torch.randn(40, 8, generator=generator)
+    starts = torch.cat([sign * x[:35], sign * x[:35].flip(0)])
+    run = labelled(x, starts, device, precision)
+    assert int(run.labels.max()) < 35
+    starts = starts[:2].repeat(3, 1)
+    assert int(labelled(x, starts, device, precision).labels.max()) <= 1
+
+
+@EVERY_PRECISION
+def test_ties_of_whole_numbers_go_to_the_lowest_label(precision, device, generator):
+    x = torch.randint(4, (90, 3), generator=generator).float()
+    starts = torch.randint(4, (70, 3), generator=generator).float()
+    run = labelled(x, starts, device, precision, torch.ones(3, device=device))
+    far = (x[:, None] - starts).square().sum(2)  # (n, k)
+    lowest = torch.where(far == far.amin(1, keepdim=True), torch.arange(70), 70).amin(1)
+    assert torch.equal(run.labels[0].cpu().long(), lowest)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float32"])
+def test_rows_are_measured_as_they_enter_the_product(precision, device, generator):
+    """A proof needs their length, and what the product will drop of it."""
+    x = torch.randn(50, 7, generator=generator)
+    origin = torch.full((7,), 9.0)
+    run = Passes(x.to(device), x[:3].to(device), precision=precision, origin=origin.to(device))
+    run.measure()
+    length = (x - origin).norm(dim=1)
+    assert (run.block.norms[0].cpu() >= length).all()
+    assert (run.block.residuals[0].cpu() >= length * run.form.lost).all()
+    assert (run.block.norms[0].cpu() <= 1.001 * length).all()
 
 
 def test_each_problem_goes_its_own_way_and_stops_by_itself(device, generator):

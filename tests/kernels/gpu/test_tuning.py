@@ -35,13 +35,14 @@ def test_tiles_are_what_products_can_take(d, k, precision):
 )
 def test_rows_that_are_exact_are_not_copied(rows, precision, dtype, kept):
     form = formats.format_of(rows, precision)
-    assert (form.dtype, form.kept, form.proves) == (dtype, kept, True)
+    assert (form.dtype, form.kept) == (dtype, kept)
 
 
-def test_what_is_called_float32_needs_no_proof():
-    form = formats.format_of(torch.float32, "float32")
-    assert (form.name, form.dot, form.proves) == ("float32", "tf32x3", False)
-    assert formats.format_of(torch.float32, "tf32").name == "tf32"
+def test_what_is_called_float32_loses_least():
+    split, tf32 = (formats.format_of(torch.float32, name) for name in ("float32", "tf32"))
+    assert (split.name, split.dot, split.is_float32) == ("float32", "tf32x3", True)
+    assert (tf32.name, tf32.is_float32) == ("tf32", False)
+    assert 0 < split.lost < tf32.lost == 2**-10
 
 
 @pytest.mark.parametrize("limit", [99 * 1024, 163 * 1024, 227 * 1024])

@@ -9,8 +9,9 @@ import torch
 # What a fit may be told to score rows in; "auto" takes the fastest that can be proven.
 PRECISIONS = ("auto", "bfloat16", "float16", "float32", "tf32")
 
-# Rounding of a number to TF32, which drops all but 10 bits.
-TF32 = 2.0**-10
+# What a number loses that is rounded to TF32, which has 10 bits, or split into two of them. A split
+# loses the rest of its smaller part, and the product that of both smaller parts.
+_TF32, _SPLIT = 2.0**-10, 2.0**-19
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,19 @@ class Format:
         kept: whether rows are written once more: shifted, scaled and rounded.
         shifted: whether they are less the origin.
         dot: what Triton calls the precision of the product.
-        proves: whether rounding may have decided a label, so that it takes a proof.
+        lost: share of a number, at most, that the product drops.
     """
 
     dtype: torch.dtype
     kept: bool
     shifted: bool
     dot: str
-    proves: bool
+    lost: float = 0.0
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether a product is as good as one of float32."""
+        return self.dot == "tf32x3"
 
     @property
     def name(self) -> str:
@@ -37,8 +43,8 @@ class Format:
         return "tf32" if self.dot == "tf32" and self.dtype == torch.float32 else _name(self.dtype)
 
 
-SPLIT = Format(torch.float32, kept=False, shifted=True, dot="tf32x3", proves=False)
-TENSOR_FLOAT = Format(torch.float32, kept=False, shifted=True, dot="tf32", proves=True)
+SPLIT = Format(torch.float32, kept=False, shifted=True, dot="tf32x3", lost=_SPLIT)
+TENSOR_FLOAT = Format(torch.float32, kept=False, shifted=True, dot="tf32", lost=_TF32)
 
 
 def format_of(rows: torch.dtype, precision: str) -> Format:
@@ -55,7 +61,7 @@ def format_of(rows: torch.dtype, precision: str) -> Format:
     if precision == "auto" and rows == torch.bfloat16:
         low = torch.bfloat16
     kept = rows == torch.float32 or (rows.itemsize == 2 and rows != low)
-    return Format(low, kept=kept, shifted=kept, dot="tf32", proves=True)
+    return Format(low, kept=kept, shifted=kept, dot="tf32")
 
 
 def format_at_once(rows: torch.dtype) -> Format:

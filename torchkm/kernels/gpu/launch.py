@@ -9,7 +9,6 @@ import triton
 from torch import Tensor
 
 from torchkm.kernels.gpu import centroids, moving, reseeding, rows, scoring, tuning
-from torchkm.kernels.gpu.formats import TF32
 from torchkm.kernels.gpu.state import Block, State
 
 # Scaled rows and centroids stay below this in float16, with room for steps that overshoot.
@@ -69,14 +68,14 @@ def _unit(reach: Tensor, bits: int) -> Tensor:
 
 def prepare(state: State, block: Block) -> None:
     """Measure the rows of a block, keep them rounded where that is asked for, add up squares."""
-    x, n = block.x, block.n
+    x, n, form = block.x, block.n, state.format
     grid = triton.cdiv(n, 16), len(x)
     squares = torch.zeros(len(x), grid[0], dtype=torch.float64, device=x.device)
     rows.prepare[grid](
         x, state.origin, block.weights, block.low, block.norms, block.residuals, block.spreads,
         squares, n, block.d, x.stride(1), x.stride(0), block.weight_stride, state.scale,
-        WIDTH=state.width, KEEP=state.format.kept, WEIGHTED=block.weight is not None, BM=16,
-        BK=min(128, state.width),
+        state.lost_share, WIDTH=state.width, KEEP=form.kept, SHIFT=form.shifted,
+        WEIGHTED=block.weight is not None, BM=16, BK=min(128, state.width),
     )  # fmt: skip
     state.sq_norms += squares.sum(1)
 
@@ -86,7 +85,6 @@ def assign(
 ) -> None:
     """Label the rows of a block; where ``prove``, as float32 would. ``add`` sums the rows too."""
     tile, form, low = state.tile, state.format, block.low
-    prove = prove and form.proves
     scoring.assign[(triton.cdiv(block.n, tile.rows), state.b)](
         low, state.origin, block.norms, block.residuals, state.operand, state.halves,
         state.limits, block.labels, block.scores, block.moved, block.moved_from, block.doubtful,
@@ -212,7 +210,7 @@ def step(state: State, unit_rows: bool, *, from_means: bool) -> None:
     centroids.step[(state.k, state.b)](
         state.means, state.before, state.centroids, state.origin, state.momentum, state.operand,
         state.halves, state.centred, state.exact_halves, state.limits, state.done, state.k,
-        state.k_padded, state.d, state.scale, TF32, WIDTH=state.width, SHIFTED=form.shifted,
+        state.k_padded, state.d, state.scale, form.lost, WIDTH=state.width, SHIFTED=form.shifted,
         MEASURED=form.dtype != torch.float32, UNIT=unit_rows, FROM_MEANS=from_means,
         BD=min(1024, tuning.power_of_two(state.width)),
     )  # fmt: skip

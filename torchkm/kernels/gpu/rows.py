@@ -43,8 +43,10 @@ def prepare(
     problem_stride,
     weight_stride,
     scale,
+    lost_share,
     WIDTH: tl.constexpr,
     KEEP: tl.constexpr,
+    SHIFT: tl.constexpr,
     WEIGHTED: tl.constexpr,
     BM: tl.constexpr,
     BK: tl.constexpr,
@@ -52,8 +54,8 @@ def prepare(
     """Measure rows; where they are to be kept, write them less the origin, scaled and rounded.
 
     ``norms`` are those of the rows as they enter the product, ``residuals`` of what rounding took
-    away, both rounded up; ``spreads`` those of the rows less the origin; ``squares`` the weighted
-    sum of squared distances from the origin, one of each program.
+    away or the product will, both rounded up; ``spreads`` those of the rows less the origin;
+    ``squares`` the weighted sum of squared distances from the origin, one of each program.
     """
     problem = tl.program_id(1)
     at = tl.program_id(0) * BM + tl.arange(0, BM)
@@ -70,19 +72,21 @@ def prepare(
         zero = tl.load(origin + column, mask=column < d, other=0.0)
         exact = tl.where(mask, x.to(tl.float64) - zero.to(tl.float64)[None, :], 0.0)
         square += tl.sum(exact * exact, 1)
+        shifted = x.to(tl.float32)
+        if SHIFT:
+            shifted = tl.where(mask, shifted - zero[None, :], 0.0) * scale
+        entering += tl.sum(shifted * shifted, 1)
         if KEEP:
-            shifted = tl.where(mask, x.to(tl.float32) - zero[None, :], 0.0) * scale
             rounded = shifted.to(low.dtype.element_ty)
             kept = inside[:, None] & (column < WIDTH)[None, :]
             place = problem.to(tl.int64) * n + at
             tl.store(low + place[:, None] * WIDTH + column[None, :], rounded, mask=kept)
-            entering += tl.sum(shifted * shifted, 1)
             rest = shifted - rounded.to(tl.float32)
             lost += tl.sum(rest * rest, 1)
-        else:
-            entering += tl.sum(x.to(tl.float32) * x.to(tl.float32), 1)
-    tl.store(norms + problem.to(tl.int64) * n + at, tl.sqrt(entering) * 1.0001, mask=inside)
-    tl.store(residuals + problem.to(tl.int64) * n + at, tl.sqrt(lost) * 1.0001, mask=inside)
+    norm = tl.sqrt(entering) * 1.0001
+    residual = tl.sqrt(lost) * 1.0001 + norm * lost_share
+    tl.store(norms + problem.to(tl.int64) * n + at, norm, mask=inside)
+    tl.store(residuals + problem.to(tl.int64) * n + at, residual, mask=inside)
     spread = tl.sqrt(square).to(tl.float32) * scale
     tl.store(spreads + problem.to(tl.int64) * n + at, spread, mask=inside)
     if WEIGHTED:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchkm.kernels.gpu import tuning
 from torchkm.kernels.gpu.centroids import MAX_ITER, N_FIGURES
-from torchkm.kernels.gpu.formats import TF32, Format
+from torchkm.kernels.gpu.formats import Format
 
 # A score of so large a half norm never is the best.
 _NEVER = 3e38
@@ -110,7 +110,7 @@ class State:
         self.scale = 1.0
         self.units, self.inverse_units = room(2, d, dtype=torch.float64)
         self.weight_unit = room(1, dtype=torch.float64)
-        self.lost_share = TF32 if form.dtype == torch.float32 else 0.0
+        self.lost_share = form.lost
         self.sum_share = (self.width + 8) * 2.0**-23
 
     def restart(self, starts: Tensor) -> None:
