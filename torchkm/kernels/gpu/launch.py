@@ -14,8 +14,8 @@ from torchkm.kernels.gpu.state import Block, State
 # Scaled rows and centroids stay below this in float16, with room for steps that overshoot.
 _LARGEST_HALF = 13
 
-# Bits that the sum of all rows may take of a 64-bit integer, and each row of it: a tile of them is
-# rounded at once, and may take 51.
+# Bits that the sum of all rows may take of a 64-bit integer, and each row of it: a run of 128 is
+# added in float64 and may take 51, and a program that scores rows adds four digits of 11.
 _BITS, _MOST_BITS = 61, 43
 
 # Shared memory that a program needs to score rows and add them up.
@@ -95,7 +95,8 @@ def assign(
         BM=tile.rows, BN=tile.centroids, BK=tile.columns,
         RESIDENT=tuning.is_resident(state.width, form.dtype), SHIFT=form.shifted and not form.kept,
         MEASURE=measure, PROVE=prove, PRECISION=form.dot, ADD=add,
-        WEIGHTED=block.weight is not None, num_warps=tile.warps, num_stages=tile.stages,
+        BA=tuning.features_to_add(tile), WEIGHTED=block.weight is not None, num_warps=tile.warps,
+        num_stages=tile.stages,
     )  # fmt: skip
     if prove:
         _assign_again(state, block)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from torchkm.kernels.gpu.whole import rounded as _rounded
 from torchkm.kernels.gpu.whole import whole as _whole
 
 
@@ -153,7 +154,7 @@ def add_sorted(
 ):
     """Add up all rows, sorted by label: a program sums a run of them and writes once per cluster.
 
-    Within a run sums are float64, in the order of the rows.
+    Within a run sums are float64, of numbers that are whole already.
     """
     problem = tl.program_id(2)
     if tl.load(done + problem) != 0:
@@ -180,6 +181,7 @@ def add_sorted(
         x = tl.where(mask, x.to(tl.float64) - shift[None, :], 0.0)
         if WEIGHTED:
             x *= tl.load(weights + row, mask=inside, other=0.0).to(tl.float64)[:, None]
+        x = _rounded(x * unit[None, :])
         now = tl.load(sorted_labels + tl.minimum(start, n - 1))
         last = tl.load(sorted_labels + tl.minimum(start + BR, n) - 1)
         if (start < n) & (now == last) & (now == held):
@@ -190,13 +192,13 @@ def add_sorted(
             while now < 2147483647:
                 if now != held:
                     place = sums + held.to(tl.int64) * d + column
-                    tl.atomic_add(place, _whole(total * unit), mask=within, sem="relaxed")
+                    tl.atomic_add(place, _whole(total), mask=within, sem="relaxed")
                     total = tl.zeros((BD,), tl.float64)
                     held = now
                 total += tl.sum(tl.where((label == now)[:, None], x, 0.0), 0)
                 now = tl.min(tl.where(label > now, label, 2147483647), 0)
     place = sums + held.to(tl.int64) * d + column
-    tl.atomic_add(place, _whole(total * unit), mask=within, sem="relaxed")
+    tl.atomic_add(place, _whole(total), mask=within, sem="relaxed")
 
 
 @triton.jit

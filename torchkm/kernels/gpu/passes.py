@@ -186,7 +186,7 @@ class Passes:
         if at_once:
             state.forget_rows()
         launch.assign(state, block, prove=proven, add=at_once)
-        if anew and not at_once:
+        if (self._is_first or anew) and not at_once:
             launch.add_all(state, block)
         else:
             launch.move(state, block)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from torchkm.kernels.gpu.whole import sums_of_members as _sums_of_members
 from torchkm.kernels.gpu.whole import whole as _whole
 
 
@@ -77,6 +78,7 @@ def assign(
     PROVE: tl.constexpr,
     PRECISION: tl.constexpr,
     ADD: tl.constexpr,
+    BA: tl.constexpr,
     WEIGHTED: tl.constexpr,
 ):
     """Label ``n`` rows and list those that move.
@@ -168,7 +170,6 @@ def assign(
             counters + problem * 8 + 2, tl.sum((settled & (label != old)).to(tl.int32), 0)
         )
         member = settled[:, None] & (label[:, None] == in_tile[None, :])
-        share = member.to(tl.float32)
         number = tl.sum(member.to(tl.int64), 0)
         present = number
         if WEIGHTED:
@@ -176,20 +177,24 @@ def assign(
             whole = _whole(weight.to(tl.float64) * tl.load(weight_unit))
             number = tl.sum(tl.where(member, whole[:, None], 0), 0)
             present = tl.sum((member & (whole > 0)[:, None]).to(tl.int64), 0)
-            share *= weight.to(tl.float32)[:, None]
         exists = in_tile < k
         tl.atomic_add(counts + problem * k + in_tile, number, mask=exists, sem="relaxed")
         tl.atomic_add(
             members + problem * k + in_tile, present.to(tl.int32), mask=exists, sem="relaxed"
         )
-        for start in range(0, d, BK):
-            column = start + tl.arange(0, BK)
-            x = _tile_of_rows(rows, origin, at, row_stride, column, d, True, tl.float32)
-            total = tl.dot(tl.trans(share), x, input_precision="tf32x3").to(tl.float64)
-            unit = tl.load(units + column, mask=column < d, other=0.0)
-            place = (problem.to(tl.int64) * k + in_tile)[:, None] * d + column[None, :]
-            mask = exists[:, None] & (column < d)[None, :]
-            tl.atomic_add(sums + place, _whole(total * unit[None, :]), mask=mask, sem="relaxed")
+        for start in range(0, d, BA):
+            feature = start + tl.arange(0, BA)
+            within = feature < d
+            part = rows + at[:, None] * row_stride + feature[None, :]
+            apart = tl.load(part, mask=within[None, :], other=0).to(tl.float64)
+            apart -= tl.load(origin + feature, mask=within, other=0.0).to(tl.float64)[None, :]
+            if WEIGHTED:
+                apart *= weight.to(tl.float64)[:, None]
+            unit = tl.load(units + feature, mask=within, other=0.0)
+            total = _sums_of_members(member, _whole(apart * unit[None, :]), BN, BA)
+            place = (problem.to(tl.int64) * k + in_tile)[:, None] * d + feature[None, :]
+            mask = exists[:, None] & within[None, :]
+            tl.atomic_add(sums + place, total, mask=mask, sem="relaxed")
     else:
         _append(
             moved + problem.to(tl.int64) * n,

@@ -108,6 +108,11 @@ def again_tile(tile: Tile, width: int) -> Tile:
     )
 
 
+def features_to_add(tile: Tile) -> int:
+    """Return how many numbers of its rows a program adds up at once that scores them."""
+    return 16 if tile.rows > 128 else 32
+
+
 def n_programs(device: torch.device) -> int:
     """Return how many programs to start that share a list of rows."""
     if device.type != "cuda":
