@@ -8,12 +8,14 @@ import pytest
 pytest.importorskip("triton")
 
 
-@pytest.mark.parametrize(("capability", "limit"), [(89, 101376)])
-def test_kernels_compile_and_fit_into_shared_memory(capability, limit):
-    """For a GPU with less than half of the shared memory that tiles were chosen for."""
+@pytest.mark.parametrize(
+    ("capability", "limit", "every"), [(80, 166912, 3), (89, 101376, 1), (90, 232448, 1)]
+)
+def test_kernels_compile_and_fit_into_shared_memory(capability, limit, every):
+    """Also for a GPU with less than half of the shared memory that tiles were chosen for."""
     script = Path(__file__).parent / "compile.py"
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, str(script), str(capability), str(limit)]
+    command = [sys.executable, str(script), *map(str, (capability, limit, every))]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     kernels = [line.split() for line in done.stdout.splitlines()]

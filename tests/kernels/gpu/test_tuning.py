@@ -54,7 +54,7 @@ def test_tiles_shrink_to_the_shared_memory_there_is(limit, d, precision):
     fitted = tuning.fitting(tile, width, form, limit)
     assert (fitted.centroids, fitted.columns) == (tile.centroids, tile.columns)
     assert fitted.rows >= 32
-    columns = width if tuning.is_resident(width, form.dtype) else fitted.columns
+    columns = width if tuning.is_resident(width, form) else fitted.columns
     stages = fitted.stages
     operands = fitted.rows * (1 if columns == width else stages) + stages * fitted.centroids
     assert operands * columns * form.dtype.itemsize <= limit

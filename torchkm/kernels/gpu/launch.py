@@ -93,7 +93,7 @@ def assign(
         state.lost_share, state.sum_share, state.units, block.weights, state.sums, state.counts,
         state.members, state.k, block.weight_stride, state.weight_unit, WIDTH=state.width,
         BM=tile.rows, BN=tile.centroids, BK=tile.columns,
-        RESIDENT=tuning.is_resident(state.width, form.dtype), SHIFT=form.shifted and not form.kept,
+        RESIDENT=tuning.is_resident(state.width, form), SHIFT=form.shifted and not form.kept,
         MEASURE=measure, PROVE=prove, PRECISION=form.dot, ADD=add,
         BA=tuning.features_to_add(tile), WEIGHTED=block.weight is not None, num_warps=tile.warps,
         num_stages=tile.stages,

@@ -50,20 +50,24 @@ def width_of(d: int) -> int:
     return max(16, power_of_two(d)) if d <= _RESIDENT else -(-d // _STEP) * _STEP
 
 
-def is_resident(width: int, dtype: torch.dtype) -> bool:
-    """Return whether rows of ``width`` columns stay while the centroids pass by."""
-    return width * dtype.itemsize <= 2 * _RESIDENT and width == power_of_two(width)
+def is_resident(width: int, form: Format) -> bool:
+    """Return whether rows of ``width`` columns stay while the centroids pass by.
+
+    Rows that a product splits take too many registers.
+    """
+    narrow = width * form.dtype.itemsize <= 2 * _RESIDENT and width == power_of_two(width)
+    return narrow and not form.is_float32
 
 
 def scoring_tile(k: int, width: int, form: Format) -> Tile:
     """Return the tile for the product with ``k`` centroids."""
     centroids, step = max(16, power_of_two(k)), _STEP * 2 // form.dtype.itemsize
     warps = 8 if centroids > 64 else 4
-    if is_resident(width, form.dtype):
+    if is_resident(width, form):
         rows = 256 if width <= 128 and form.dtype.itemsize == 2 and centroids > 32 else 128
         return Tile(rows, min(centroids, 64), min(width, step), 4, 3)
     if form.dot == "tf32x3":
-        return Tile(128, min(centroids, 128), step, warps, 3)
+        return Tile(128, min(centroids, 128), min(width, step), warps, 3)
     return Tile(128, min(centroids, 256), step, warps, 4 if centroids <= 32 else 3)
 
 
@@ -72,7 +76,7 @@ def fitting(tile: Tile, width: int, form: Format, limit: int) -> Tile:
 
     By fewer loads under way first, then by fewer rows.
     """
-    resident = is_resident(width, form.dtype)
+    resident = is_resident(width, form)
     while _shared_bytes(tile, width, form, resident) > limit:
         if tile.stages > 2:
             tile = replace(tile, stages=tile.stages - 1)
@@ -84,10 +88,10 @@ def fitting(tile: Tile, width: int, form: Format, limit: int) -> Tile:
 
 
 def _shared_bytes(tile: Tile, width: int, form: Format, resident: bool) -> int:
-    if resident:
-        return (tile.rows + tile.stages * tile.centroids) * width * form.dtype.itemsize
-    columns = tile.columns * form.dtype.itemsize
-    return tile.stages * (tile.rows + tile.centroids) * columns
+    columns = (width if resident else tile.columns) * form.dtype.itemsize
+    n_rows = tile.rows if resident else tile.stages * tile.rows
+    n_split = tile.rows + tile.centroids if form.is_float32 else 0
+    return (n_rows + tile.stages * tile.centroids + n_split) * columns
 
 
 def shared_memory(device: torch.device) -> int:
