@@ -5,6 +5,7 @@ pytest.importorskip("triton")
 
 import torchkm
 from torchkm.functional.problem import as_problem
+from torchkm.kernels.gpu.passes import Passes
 from torchkm.solvers import Status, on_device, streamed
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -72,6 +73,39 @@ def test_who_watches_sees_each_pass_and_may_stop(x, device):
     assert seen == [(1, (4, 5)), (2, (4, 5))]
     again = torchkm.functional.assign(x, fit.centroids.cpu())
     assert torch.equal(again.labels, fit.labels.cpu())
+
+
+def test_who_watches_may_stop_a_fit_as_it_settles(x, device, monkeypatch):
+    """Where labels are about to be proven, and in the last pass, which then has settled."""
+    seen, reopened = [], []
+    reopen = Passes.reopen
+    monkeypatch.setattr(Passes, "reopen", lambda self: reopened.append(len(seen)) or reopen(self))
+    problem, starts = as_problem(x.to(device), None, "euclidean"), x[:4].unsqueeze(0).to(device)
+    going = on_device.Going("auto", 100, 0.0)
+    whole = on_device.descend(problem, starts, going, lambda record, _: seen.append(record))
+    assert tuple(seen) == whole.history
+    settled = reopened[-1]
+    assert 0 < settled < len(seen)
+    for last, status in ((settled, Status.CALLBACK), (len(seen), Status.LABELS_UNCHANGED)):
+        fit = on_device.descend(problem, starts, going, lambda one, _, at=last: one.n_iter == at)
+        assert fit.status is status
+        assert fit.history == whole.history[:last]
+        found = torchkm.functional.assign(x, fit.centroids.cpu())
+        assert torch.equal(found.labels, fit.labels.cpu())
+        assert fit.inertia == pytest.approx(found.sq_distances.sum().item(), rel=1e-5)
+
+
+def test_max_iter_ends_a_fit_before_labels_are_proven_in_passes(x, device):
+    seen = []
+    problem, starts = as_problem(x.to(device), None, "euclidean"), x[:4].unsqueeze(0).to(device)
+    fit = on_device.descend(
+        problem, starts, on_device.Going("auto", 3, 0.0), lambda record, _: seen.append(record)
+    )
+    assert fit.status is Status.MAX_ITER
+    assert [record.n_iter for record in seen] == [1, 2, 3]
+    found = torchkm.functional.assign(x, fit.centroids.cpu())
+    assert torch.equal(found.labels, fit.labels.cpu())
+    assert fit.inertia == pytest.approx(found.sq_distances.sum().item(), rel=1e-5)
 
 
 def test_max_iter_is_kept(x, device):

@@ -93,7 +93,9 @@ def descend(problem: Problem, starts: Tensor, going: Going, watch: Watch | None)
     stopped = _settle_and_prove(passes, going, watch)
     history = records(passes.state, passes.block.n, 0)
     fits = _finished(passes)
-    status = Status.CALLBACK if stopped else fits.status[0]
+    status = fits.status[0]
+    if stopped and not status.converged:
+        status = Status.CALLBACK
     inertia = float(fits.inertia[0])
     return Fit(fits.centroids[0], fits.labels[0], inertia, status, history, fits.precision)
 
@@ -166,11 +168,11 @@ def check_reach(x: Tensor, extent: Tensor) -> None:
 
 def _settle_and_prove(passes: Passes, going: Going, watch: Watch | None) -> bool:
     """Make passes until nothing moves, the last ones with proven labels; return as ``_settle``."""
-    if not going.momentum or passes.form.is_float32:
-        return _settle(passes, True, watch)
-    if _settle(passes, False, watch):
-        return True
-    passes.reopen()
+    if going.momentum and not passes.form.is_float32:
+        if _settle(passes, False, watch):
+            passes.state.done.zero_()  # what it may have settled at was not proven
+            return True
+        passes.reopen()
     return _settle(passes, True, watch)
 
 
@@ -189,14 +191,12 @@ def _settle(passes: Passes, proven: bool, watch: Watch | None) -> bool:
 
 
 def _settle_watched(passes: Passes, proven: bool, watch: Watch) -> bool:
-    while True:
+    while not passes.ask().is_done():
         passes.advance(1, proven=proven)
         record = records(passes.state, passes.block.n, 0)[-1]
-        stop = bool(watch(record, passes.state.means[0].clone()))
-        if passes.ask().is_done():
-            return False
-        if stop:
+        if watch(record, passes.state.means[0].clone()):
             return True
+    return False
 
 
 def records(state: State, n: int, problem: int) -> tuple[PassRecord, ...]:
