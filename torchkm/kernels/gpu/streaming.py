@@ -99,6 +99,8 @@ class Streamed:
     def _read(self) -> Iterator[Block]:
         """Yield the blocks, in order, each with the next one under way."""
         n_buffers = len(self._buffers)
+        if self._copies is not None:  # what reads the buffers now may have been started since
+            self._copies.wait_stream(torch.cuda.current_stream(self._device))
         self._fetch(0)
         for number in range(len(self._blocks)):
             if number + 1 < len(self._blocks):
