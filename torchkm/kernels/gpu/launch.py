@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 import triton
@@ -22,6 +26,20 @@ _BITS, _MOST_BITS = 61, 43
 _SHARED_TO_ADD = 2**17
 
 _ROUNDING = torch.finfo(torch.float32).eps
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def on_its_device(work: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Do ``work`` on the device of its first argument: kernels start on the current one."""
+
+    @wraps(work)
+    def there(first: Any, /, *args: P.args, **settings: P.kwargs) -> T:
+        with torch.cuda.device(first.device) if first.device.type == "cuda" else nullcontext():
+            return work(first, *args, **settings)
+
+    return there
 
 
 def extents(x: Tensor, origin: Tensor, largest: Tensor) -> None:

@@ -11,6 +11,7 @@ from torchkm.kernels.gpu.state import Block, State
 from torchkm.kernels.layout import unit
 
 
+@launch.on_its_device
 def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids."""
     state, block = _laid_out(x, centroids, None, unit_rows, origin)
@@ -18,6 +19,7 @@ def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tu
     return _found(state, block)
 
 
+@launch.on_its_device
 def nearest_and_sums(
     x: Tensor,
     centroids: Tensor,

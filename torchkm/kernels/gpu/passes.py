@@ -81,6 +81,11 @@ class Passes:
         self.restart(starts)
 
     @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.block.x.device
+
+    @property
     def centroids(self) -> Tensor:
         """Where the next pass looks, ``(b, k, d)``."""
         return self.state.centroids
@@ -101,6 +106,7 @@ class Passes:
         """Let all problems go on from where they are."""
         self.state.reopen()
 
+    @launch.on_its_device
     def measure(self) -> Tensor:
         """Measure the rows; return how far ``()`` they reach from the origin.
 
@@ -124,6 +130,7 @@ class Passes:
         self.measure()
         self.advance(1, proven=proven)
 
+    @launch.on_its_device
     def advance(self, count: int, *, proven: bool = False, anew: bool = False) -> None:
         """Make ``count`` passes; problems that are done stand still. Does not wait.
 
@@ -136,7 +143,7 @@ class Passes:
             launch.step(self.state, self._unit, from_means=False)
             self._pass(proven, True)
             self._is_first, count = False, count - 1
-        on_gpu, way = self.block.x.device.type == "cuda", (proven, anew)
+        on_gpu, way = self.device.type == "cuda", (proven, anew)
         while count:
             if on_gpu and count >= _PER_GRAPH and way in self._warm:
                 self._graph(way).replay()
@@ -146,6 +153,7 @@ class Passes:
             self._warm.add(way)
             count -= 1
 
+    @launch.on_its_device
     def look(self) -> None:
         """Bring labels and sums up to the centroids, for all problems, without a step."""
         self.state.done.zero_()
@@ -153,12 +161,14 @@ class Passes:
         launch.move(self.state, self.block)
         self.state.counters.zero_()
 
+    @launch.on_its_device
     def rest(self) -> None:
         """Go to the means of the last pass, without a step ahead, and look."""
         self.state.done.fill_(1)
         launch.step(self.state, self._unit, from_means=True)
         self.look()
 
+    @launch.on_its_device
     def inertia(self) -> Tensor:
         """Return the inertia ``(b,)`` of the labels about the centroids, from differences."""
         block = self.block
@@ -168,6 +178,7 @@ class Passes:
             return (found.double() * block.weight).sum(1)
         return found.sum(1, dtype=torch.float64)
 
+    @launch.on_its_device
     def ask(self) -> Answer:
         """Ask which problems are done, without waiting for the answer."""
         return Answer(self.state.done)
@@ -175,8 +186,7 @@ class Passes:
     def _graph(self, way: tuple[bool, bool]) -> torch.cuda.CUDAGraph:
         """Return some passes as a graph."""
         if way not in self._graphs:
-            device = self.block.x.device
-            self._graphs[way] = graphs.capture(lambda: self._pass(*way), _PER_GRAPH, device)
+            self._graphs[way] = graphs.capture(lambda: self._pass(*way), _PER_GRAPH, self.device)
         return self._graphs[way]
 
     def _pass(self, proven: bool, anew: bool) -> None:

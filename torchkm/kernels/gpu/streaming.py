@@ -51,7 +51,7 @@ class Streamed:
     ) -> None:
         n, d = x.shape
         size, device = min(block_rows, n), starts.device
-        self._x, self._weight, self._device = x, sample_weight, device
+        self._x, self._weight, self.device = x, sample_weight, device
         self._on_gpu = device.type == "cuda"
         self.state = State(starts.unsqueeze(0), origin.float().contiguous(), TENSOR_FLOAT, max_iter)
         self.state.restart(starts.unsqueeze(0))
@@ -61,15 +61,17 @@ class Streamed:
         self._buffers = [self._buffer(size, d) for _ in range(min(2, len(self._blocks)))]
         self._copies = torch.cuda.Stream(device) if self._on_gpu else None
 
+    @launch.on_its_device
     def measure(self) -> Tensor:
         """Read all rows once; return how far ``()`` they reach from the origin."""
-        largest = torch.zeros(self.state.d, device=self._device)
+        largest = torch.zeros(self.state.d, device=self.device)
         for block in self._read():
             launch.extents(block.x, self.state.origin, largest)
             launch.prepare(self.state, block)
         launch.fix_units(self.state, len(self._x), largest, self._weight)
         return largest.max()
 
+    @launch.on_its_device
     def advance(self) -> None:
         """Make a pass."""
         launch.step(self.state, unit_rows=False, from_means=False)
@@ -79,6 +81,7 @@ class Streamed:
         launch.means(self.state, unit_rows=False)
         launch.decide(self.state, 0.0)
 
+    @launch.on_its_device
     def look(self) -> Tensor:
         """Bring labels and sums up to the means of the last pass; return the inertia ``()``."""
         launch.step(self.state, unit_rows=False, from_means=False)
@@ -100,18 +103,18 @@ class Streamed:
         """Yield the blocks, in order, each with the next one under way."""
         n_buffers = len(self._buffers)
         if self._copies is not None:  # what reads the buffers now may have been started since
-            self._copies.wait_stream(torch.cuda.current_stream(self._device))
+            self._copies.wait_stream(torch.cuda.current_stream(self.device))
         self._fetch(0)
         for number in range(len(self._blocks)):
             if number + 1 < len(self._blocks):
                 self._fetch(number + 1)
             buffer = self._buffers[number % n_buffers]
             if buffer.arrived is not None:
-                torch.cuda.current_stream(self._device).wait_event(buffer.arrived)
+                torch.cuda.current_stream(self.device).wait_event(buffer.arrived)
             yield buffer.block
             if self._on_gpu:
                 buffer.free = torch.cuda.Event()
-                buffer.free.record(torch.cuda.current_stream(self._device))
+                buffer.free.record(torch.cuda.current_stream(self.device))
 
     def _fetch(self, number: int) -> None:
         """Send a block on its way into the buffer that is its turn."""
@@ -138,7 +141,7 @@ class Streamed:
             buffer.arrived.record(self._copies)
 
     def _buffer(self, size: int, d: int) -> _Buffer:
-        room = torch.empty(size, d, dtype=self._x.dtype, device=self._device)
+        room = torch.empty(size, d, dtype=self._x.dtype, device=self.device)
         block = Block(room.unsqueeze(0), None, 1, self.state.width, TENSOR_FLOAT)
         block.spreads = block.norms  # both of the rows less the origin
         waits = self._on_gpu and not self._x.is_pinned()
