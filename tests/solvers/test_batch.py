@@ -42,6 +42,38 @@ def test_a_gpu_fits_all_at_once(x):
         assert (means - fits.centroids[i].cpu()).abs().max() < 1e-5
 
 
+@pytest.fixture
+def fitted(x):
+    """Fit the rows of three small problems as a GPU does."""
+    pytest.importorskip("triton")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows, starts = x[0, :, :20].to(device), x[0, :, :3].contiguous().to(device)
+    going = on_device.Going("auto", 6, 0.0)
+
+    def fit(rows=rows, metric="euclidean", order=(0, 1)):
+        weight = torch.arange(1.0, 61.0, device=device).view(3, 20)
+        weight = weight.permute(order).contiguous().permute(order)
+        return on_device.descend_each(rows, weight, metric, starts, going)
+
+    return fit
+
+
+def same(found, expected):
+    assert found.status == expected.status
+    assert found.precision == expected.precision
+    return all(
+        torch.equal(mine, other) for mine, other in zip(found[:4], expected[:4], strict=True)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_rows_of_a_batch_may_lie_in_any_order(fitted, x):
+    rows = x[0, :, :20].transpose(0, 1).contiguous().transpose(0, 1)
+    for metric in ("euclidean", "cosine"):
+        expected = fitted(metric=metric)
+        assert same(fitted(rows.to(expected.labels.device), metric, order=(1, 0)), expected)
+
+
 @pytest.mark.gpu
 def test_batches_on_a_gpu(x):
     result = torchkm.kmeans_batch(x.cuda(), 5)

@@ -121,7 +121,7 @@ def _measured(
     unit_rows = uses_unit_rows(metric)
     rows = x
     if unit_rows:
-        rows = unit(x.float().view(-1, x.shape[-1])).view(x.shape)
+        rows = unit(x.float().reshape(-1, x.shape[-1])).view(x.shape)
     passes = _with_room(rows, weight, starts, going, unit_rows)
     check_reach(x, passes.measure())
     passes.state.still.copy_(going.tol * passes.variance())

@@ -31,7 +31,7 @@ class Block:
     def __init__(self, x: Tensor, weight: Tensor | None, b: int, width: int, form: Format) -> None:
         m, n, d = x.shape
         self.x, self.n, self.d, self.b = x, n, d, b
-        self.weight = weight
+        self.weight = None if weight is None else weight.contiguous()
         device = x.device
         self.labels = torch.full((b, n), -1, dtype=torch.int32, device=device)
         self.scores = torch.empty(b, n, device=device)

@@ -51,7 +51,8 @@ class Streamed:
     ) -> None:
         n, d = x.shape
         size, device = min(block_rows, n), starts.device
-        self._x, self._weight, self.device = x, sample_weight, device
+        self._x, self.device = x, device
+        self._weight = None if sample_weight is None else sample_weight.contiguous()
         self._on_gpu = device.type == "cuda"
         self.state = State(starts.unsqueeze(0), origin.float().contiguous(), TENSOR_FLOAT, max_iter)
         self.state.restart(starts.unsqueeze(0))
