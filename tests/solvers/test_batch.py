@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import torchkm
+from torchkm import kernels
 from torchkm.solvers import on_device
 
 
@@ -64,6 +65,39 @@ def same(found, expected):
     return all(
         torch.equal(mine, other) for mine, other in zip(found[:4], expected[:4], strict=True)
     )
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_problems_that_find_no_room_together_are_fitted_in_parts(fitted, monkeypatch):
+    expected, passes, tried = fitted(), kernels.passes, []
+
+    def room_for_one(rows, starts, *args, **settings):
+        tried.append((len(starts), settings["precision"]))
+        if len(starts) > 1:
+            raise torch.OutOfMemoryError
+        return passes(rows, starts, *args, **settings)
+
+    monkeypatch.setattr(kernels, "passes", room_for_one)
+    assert same(fitted(), expected)
+    both = ("auto", "tf32")
+    refused = [(size, way) for size in (3, 2) for way in both]
+    assert tried == [*refused, *[(1, "auto")] * 3]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_more_problems_than_a_grid_has_room_for_are_fitted_in_parts(fitted, monkeypatch):
+    expected = fitted()
+    monkeypatch.setattr(on_device, "_MOST_PROBLEMS", 2)
+    assert same(fitted(), expected)
+
+
+def test_no_room_for_one_problem_is_an_error(fitted, monkeypatch):
+    def none(*args, **settings):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(kernels, "passes", none)
+    with pytest.raises(torch.OutOfMemoryError):
+        fitted()
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -4,6 +4,7 @@ import torch
 pytest.importorskip("triton")
 
 import torchkm
+from torchkm import kernels
 from torchkm.functional.problem import as_problem
 from torchkm.kernels.gpu.passes import Passes
 from torchkm.solvers import Status, on_device, streamed
@@ -57,6 +58,35 @@ def test_the_best_of_several_starts_goes_on(x, device):
     single = [on_device.descend(problem, s.unsqueeze(0), going, None).inertia for s in starts]
     fit = on_device.descend(problem, starts, going, None)
     assert fit.inertia == pytest.approx(min(single), rel=1e-6)
+
+
+def test_starts_that_find_no_room_together_go_one_by_one(x, device, monkeypatch):
+    starts = torch.stack([x[:4], x[::20], x[4:8]]).to(device)
+    problem, going = as_problem(x.to(device), None, "euclidean"), on_device.Going("auto", 100, 1e-4)
+    expected, passes = on_device.descend(problem, starts, going, None), kernels.passes
+
+    def room_for_one(rows, starts, *args, **settings):
+        if len(starts) > 1:
+            raise torch.OutOfMemoryError
+        return passes(rows, starts, *args, **settings)
+
+    monkeypatch.setattr(kernels, "passes", room_for_one)
+    fit = on_device.descend(problem, starts, going, None)
+    assert torch.equal(fit.centroids, expected.centroids)
+
+
+def test_rows_go_without_a_copy_where_there_is_no_room(x, device, monkeypatch):
+    passes = kernels.passes
+
+    def no_copies(*args, **settings):
+        if settings["precision"] == "auto":
+            raise torch.OutOfMemoryError
+        return passes(*args, **settings)
+
+    monkeypatch.setattr(kernels, "passes", no_copies)
+    problem, going = as_problem(x.to(device), None, "euclidean"), on_device.Going("auto", 100, 1e-4)
+    fit = on_device.descend(problem, x[::20].unsqueeze(0).to(device), going, None)
+    assert fit.precision == "tf32"
 
 
 def test_who_watches_sees_each_pass_and_may_stop(x, device):

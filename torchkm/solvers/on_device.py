@@ -8,7 +8,8 @@ proves every label, so that it ends where float32 would.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,11 @@ STATUS = {1: Status.LABELS_UNCHANGED, 2: Status.TOLERANCE, 3: Status.MAX_ITER}
 
 # Passes between two looks at whether all is done.
 _AT_ONCE = 4
+
+# Problems that grids have room for.
+_MOST_PROBLEMS = 65_535
+
+T = TypeVar("T")
 
 
 class Going(NamedTuple):
@@ -78,17 +84,13 @@ def descend(problem: Problem, starts: Tensor, going: Going, watch: Watch | None)
 
     Raises:
         ValueError: rows that are not finite, or too large to square.
-        RuntimeError: too little memory; the message says how much there should be.
+        torch.OutOfMemoryError: too little memory, even for one start at a time.
     """
     x, weight = problem.x, problem.sample_weight
     if not isinstance(x, Tensor):
         raise TypeError("passes on a GPU are for dense rows")
     if len(starts) > 1:
-        passes = _measured(x, weight, problem.metric, starts, going)
-        _settle(passes, False, None)
-        passes.rest()
-        starts = passes.centroids[passes.inertia().argmin()].unsqueeze(0).clone()
-        del passes
+        starts = _best(x, weight, problem.metric, starts, going)
     passes = _measured(x, weight, problem.metric, starts, going)
     stopped = _settle_and_prove(passes, going, watch)
     history = records(passes.state, passes.block.n, 0)
@@ -107,11 +109,56 @@ def descend_each(
 
     Raises:
         ValueError: as ``descend``.
-        RuntimeError: as ``descend``.
+        torch.OutOfMemoryError: too little memory, even for one problem at a time.
     """
-    passes = _measured(x, weight, metric, starts, going)
-    _settle_and_prove(passes, going, None)
-    return _finished(passes)
+
+    def fit(some: slice) -> Fits:
+        weights = None if weight is None else weight[some]
+        passes = _measured(x[some], weights, metric, starts[some], going)
+        _settle_and_prove(passes, going, None)
+        return _finished(passes)
+
+    return _joined(_in_parts(fit, len(starts)))
+
+
+def _best(x: Tensor, weight: Tensor | None, metric: str, starts: Tensor, going: Going) -> Tensor:
+    """Return where the best of ``starts (r, k, d)`` leads, ``(1, k, d)``."""
+
+    def settled(some: slice) -> tuple[Tensor, Tensor]:
+        passes = _measured(x, weight, metric, starts[some], going)
+        _settle(passes, False, None)
+        passes.rest()
+        return passes.centroids.clone(), passes.inertia()
+
+    parts = _in_parts(settled, len(starts))
+    inertia = torch.cat([of_part for _, of_part in parts])  # (r,)
+    return torch.cat([centroids for centroids, _ in parts])[inertia.argmin()].unsqueeze(0)
+
+
+def _in_parts(work: Callable[[slice], T], b: int) -> list[T]:
+    """Do ``work`` for ``b`` problems: for all at once, or for fewer where there is no room."""
+    found: list[T] = []
+    start, size = 0, min(b, _MOST_PROBLEMS)
+    while start < b:
+        try:
+            found.append(work(slice(start, start + size)))
+            start += size
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = -(-size // 2)
+    return found
+
+
+def _joined(parts: list[Fits]) -> Fits:
+    return Fits(
+        torch.cat([part.centroids for part in parts]),
+        torch.cat([part.labels for part in parts]),
+        torch.cat([part.inertia for part in parts]),
+        torch.cat([part.n_iter for part in parts]),
+        tuple(status for part in parts for status in part.status),
+        " and ".join(sorted({part.precision for part in parts})),
+    )
 
 
 def _measured(
@@ -132,26 +179,25 @@ def _with_room(
     rows: Tensor, weight: Tensor | None, starts: Tensor, going: Going, unit_rows: bool
 ) -> Passes:
     """Return passes; without a rounded copy of the rows where there is no memory for it."""
-    ways = [going.precision, "tf32"] if going.precision == "auto" else [going.precision]
-    for way in ways:
-        try:
-            return kernels.passes(
-                rows,
-                starts,
-                weight,
-                precision=way,
-                max_iter=going.max_iter,
-                momentum=going.momentum,
-                unit_rows=unit_rows,
-            )
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-    n, b, k = rows.shape[-2], len(starts), starts.shape[1]
-    needed, free = b * n * 40 + starts.numel() * 40, torch.cuda.mem_get_info(rows.device)[0]
-    raise RuntimeError(
-        f"too little memory on {rows.device}: {b} problems of {n:,} rows with k={k} need about "
-        f"{needed / 1e9:.1f} GB beside their rows, and {free / 1e9:.1f} GB are free"
-    )
+
+    def passes(precision: str) -> Passes:
+        return kernels.passes(
+            rows,
+            starts,
+            weight,
+            precision=precision,
+            max_iter=going.max_iter,
+            momentum=going.momentum,
+            unit_rows=unit_rows,
+        )
+
+    if going.precision != "auto":
+        return passes(going.precision)
+    try:
+        return passes("auto")
+    except torch.OutOfMemoryError:
+        pass  # and let go of what the error holds
+    return passes("tf32")
 
 
 def check_reach(x: Tensor, extent: Tensor) -> None:
