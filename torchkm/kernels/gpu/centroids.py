@@ -25,6 +25,7 @@ def means(
     inverse_units,
     weight_unit,
     origin,
+    origin_stride,
     centroids,
     found,
     partial,
@@ -44,6 +45,7 @@ def means(
     if tl.load(done + problem) != 0:
         return
     here = problem.to(tl.int64) * k + cluster
+    origin += problem * origin_stride
     count = tl.load(counts + here).to(tl.float64) / tl.load(weight_unit)
     lives = tl.load(members + here) > 0
     share = 1.0 / tl.where(lives, count, 1.0)
@@ -161,6 +163,7 @@ def step(
     before,
     centroids,
     origin,
+    origin_stride,
     momentum,
     operand,
     halves,
@@ -188,6 +191,7 @@ def step(
     cluster, problem = tl.program_id(0), tl.program_id(1)
     here = problem.to(tl.int64) * k + cluster
     there = problem.to(tl.int64) * k_padded + cluster
+    origin += problem * origin_stride
     share = 0.0
     if FROM_MEANS:
         share = tl.load(momentum + problem * 4 + 2).to(tl.float32)

@@ -42,12 +42,15 @@ def on_its_device(work: Callable[Concatenate[Any, P], T]) -> Callable[Concatenat
     return there
 
 
-def extents(x: Tensor, origin: Tensor, largest: Tensor) -> None:
-    """Raise ``largest (d,)`` to the distances of numbers of ``x (m, n, d)`` from the origin."""
+def extents(state: State, x: Tensor, largest: Tensor) -> None:
+    """Raise ``largest (d,)`` to the distances of numbers of ``x (m, n, d)`` from their origins."""
     m, n, d = x.shape
     block = min(256, tuning.features(d))
     grid = min(triton.cdiv(n, 16), tuning.n_programs(x.device)), triton.cdiv(d, block), m
-    rows.extents[grid](x, origin, largest, n, d, x.stride(1), x.stride(0), BM=16, BD=block)
+    rows.extents[grid](
+        x, state.origin, state.origin_stride, largest, n, d, x.stride(1), x.stride(0), BM=16,
+        BD=block,
+    )  # fmt: skip
 
 
 def measure(state: State, block: Block) -> Tensor:
@@ -56,7 +59,7 @@ def measure(state: State, block: Block) -> Tensor:
     Waits for the device where rows are to be scaled.
     """
     largest = torch.zeros(state.d, device=block.x.device)
-    extents(block.x, state.origin, largest)
+    extents(state, block.x, largest)
     fix_units(state, block.n, largest, block.weight)
     form, extent = state.format, largest.max()
     if form.kept and form.dtype == torch.float16:
@@ -90,10 +93,10 @@ def prepare(state: State, block: Block) -> None:
     grid = triton.cdiv(n, 16), len(x)
     squares = torch.zeros(len(x), grid[0], dtype=torch.float64, device=x.device)
     rows.prepare[grid](
-        x, state.origin, block.weights, block.low, block.norms, block.residuals, block.spreads,
-        squares, n, block.d, x.stride(1), x.stride(0), block.weight_stride, state.scale,
-        state.lost_share, WIDTH=state.width, KEEP=form.kept, SHIFT=form.shifted,
-        WEIGHTED=block.weight is not None, BM=16, BK=min(128, state.width),
+        x, state.origin, state.origin_stride, block.weights, block.low, block.norms,
+        block.residuals, block.spreads, squares, n, block.d, x.stride(1), x.stride(0),
+        block.weight_stride, state.scale, state.lost_share, WIDTH=state.width, KEEP=form.kept,
+        SHIFT=form.shifted, WEIGHTED=block.weight is not None, BM=16, BK=min(128, state.width),
     )  # fmt: skip
     state.sq_norms += squares.sum(1)
 
@@ -104,9 +107,9 @@ def assign(
     """Label the rows of a block; where ``prove``, as float32 would. ``add`` sums the rows too."""
     tile, form, low = state.tile, state.format, block.low
     scoring.assign[(triton.cdiv(block.n, tile.rows), state.b)](
-        low, state.origin, block.norms, block.residuals, state.operand, state.halves,
-        state.limits, block.labels, block.scores, block.moved, block.moved_from, block.doubtful,
-        state.counters, state.done, block.n, state.width if form.kept else block.d,
+        low, state.origin, state.origin_stride, block.norms, block.residuals, state.operand,
+        state.halves, state.limits, block.labels, block.scores, block.moved, block.moved_from,
+        block.doubtful, state.counters, state.done, block.n, state.width if form.kept else block.d,
         state.k_padded // tile.centroids, low.stride(1), block.stride(low), block.norm_stride,
         state.lost_share, state.sum_share, state.units, block.weights, state.sums, state.counts,
         state.members, state.k, block.weight_stride, state.weight_unit, WIDTH=state.width,
@@ -125,10 +128,10 @@ def _assign_again(state: State, block: Block) -> None:
     n_tiles, n_programs = state.k_padded // tile.centroids, tuning.n_programs(x.device)
     n_blocks = min(triton.cdiv(n, tile.rows), triton.cdiv(n_programs, n_tiles))
     scoring.score_again[(n_blocks, n_tiles, state.b)](
-        x, state.origin, state.centred, state.exact_halves, block.doubtful, block.winners,
-        state.counters, state.done, n, block.d, n_tiles, x.stride(1), block.stride(x),
-        WIDTH=state.width, BM=tile.rows, BN=tile.centroids, BK=tile.columns, SHIFT=True,
-        PRECISION="tf32x3", num_warps=tile.warps, num_stages=tile.stages,
+        x, state.origin, state.origin_stride, state.centred, state.exact_halves, block.doubtful,
+        block.winners, state.counters, state.done, n, block.d, n_tiles, x.stride(1),
+        block.stride(x), WIDTH=state.width, BM=tile.rows, BN=tile.centroids, BK=tile.columns,
+        SHIFT=True, PRECISION="tf32x3", num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     scoring.label_again[(min(triton.cdiv(n, 128), n_programs // 8 + 1), state.b)](
         block.doubtful, block.winners, block.labels, block.moved, block.moved_from,
@@ -146,10 +149,11 @@ def move(state: State, block: Block) -> None:
     """Let the sums follow the rows whose label changed."""
     x, width = block.x, tuning.features(block.d)
     moving.move[(min(block.n, tuning.n_programs(x.device)), state.b)](
-        x, state.origin, state.units, block.weights, block.labels, block.moved, block.moved_from,
-        state.counters, state.sums, state.counts, state.members, state.done, block.n, state.k,
-        block.d, x.stride(1), block.stride(x), block.weight_stride, state.weight_unit,
-        WEIGHTED=block.weight is not None, BD=width, num_warps=4 if width > 128 else 1,
+        x, state.origin, state.origin_stride, state.units, block.weights, block.labels, block.moved,
+        block.moved_from, state.counters, state.sums, state.counts, state.members, state.done,
+        block.n, state.k, block.d, x.stride(1), block.stride(x), block.weight_stride,
+        state.weight_unit, WEIGHTED=block.weight is not None, BD=width,
+        num_warps=4 if width > 128 else 1,
     )  # fmt: skip
 
 
@@ -178,9 +182,9 @@ def add_all(state: State, block: Block) -> None:
     width = min(128, tuning.features(block.d))
     grid3 = triton.cdiv(n, 32 * 4), triton.cdiv(block.d, width), state.b
     moving.add_sorted[grid3](
-        x, state.origin, state.units, block.weights, order, block.moved, state.sums, state.done, n,
-        k, block.d, x.stride(1), block.stride(x), block.weight_stride, WEIGHTED=weighted,
-        BR=32, BD=width, N_TILES=4, num_warps=4,
+        x, state.origin, state.origin_stride, state.units, block.weights, order, block.moved,
+        state.sums, state.done, n, k, block.d, x.stride(1), block.stride(x), block.weight_stride,
+        WEIGHTED=weighted, BR=32, BD=width, N_TILES=4, num_warps=4,
     )  # fmt: skip
 
 
@@ -188,11 +192,11 @@ def reseed(state: State, block: Block) -> None:
     """Give rows to empty clusters."""
     x = block.x
     reseeding.reseed[(state.b,)](
-        x, state.origin, state.units, block.weights, block.spreads, block.scores, block.labels,
-        state.sums, state.counts, state.members, state.centroids, state.counters, state.done,
-        block.n, state.k, block.d, x.stride(1), block.stride(x), block.norm_stride,
-        block.weight_stride, state.weight_unit, _ROUNDING, WEIGHTED=block.weight is not None,
-        BK=1024, BN=1024, BD=tuning.features(block.d),
+        x, state.origin, state.origin_stride, state.units, block.weights, block.spreads,
+        block.scores, block.labels, state.sums, state.counts, state.members, state.centroids,
+        state.counters, state.done, block.n, state.k, block.d, x.stride(1), block.stride(x),
+        block.norm_stride, block.weight_stride, state.weight_unit, _ROUNDING,
+        WEIGHTED=block.weight is not None, BK=1024, BN=1024, BD=tuning.features(block.d),
     )  # fmt: skip
 
 
@@ -200,8 +204,8 @@ def means(state: State, unit_rows: bool) -> None:
     """Write the means, and what each cluster contributes to inertia and shift."""
     centroids.means[(state.k, state.b)](
         state.sums, state.counts, state.members, state.inverse_units, state.weight_unit,
-        state.origin, state.centroids, state.means, state.partial, state.done, state.k, state.d,
-        _ROUNDING, UNIT=unit_rows, BD=tuning.features(state.d),
+        state.origin, state.origin_stride, state.centroids, state.means, state.partial, state.done,
+        state.k, state.d, _ROUNDING, UNIT=unit_rows, BD=tuning.features(state.d),
     )  # fmt: skip
 
 
@@ -227,9 +231,9 @@ def step(state: State, unit_rows: bool, *, from_means: bool) -> None:
     """Bring the centroids to where the next pass looks, and write them as products want them."""
     form = state.format
     centroids.step[(state.k, state.b)](
-        state.means, state.before, state.centroids, state.origin, state.momentum, state.operand,
-        state.halves, state.centred, state.exact_halves, state.limits, state.done, state.k,
-        state.k_padded, state.d, state.scale, form.lost, WIDTH=state.width, SHIFTED=form.shifted,
-        MEASURED=form.dtype != torch.float32, UNIT=unit_rows, FROM_MEANS=from_means,
-        BD=min(1024, tuning.power_of_two(state.width)),
+        state.means, state.before, state.centroids, state.origin, state.origin_stride,
+        state.momentum, state.operand, state.halves, state.centred, state.exact_halves,
+        state.limits, state.done, state.k, state.k_padded, state.d, state.scale, form.lost,
+        WIDTH=state.width, SHIFTED=form.shifted, MEASURED=form.dtype != torch.float32,
+        UNIT=unit_rows, FROM_MEANS=from_means, BD=min(1024, tuning.power_of_two(state.width)),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from torchkm.kernels.gpu.whole import whole as _whole
 def move(
     rows,
     origin,
+    origin_stride,
     units,
     weights,
     labels,
@@ -46,6 +47,7 @@ def move(
     if tl.load(done + problem) != 0:
         return
     rows += problem.to(tl.int64) * problem_stride
+    origin += problem * origin_stride
     weights += problem.to(tl.int64) * weight_stride
     first = problem.to(tl.int64) * n
     sums += problem.to(tl.int64) * k * d
@@ -135,6 +137,7 @@ def sort(labels, ranks, ends, numbered, order, sorted_labels, done, n, k, BM: tl
 def add_sorted(
     rows,
     origin,
+    origin_stride,
     units,
     weights,
     order,
@@ -160,6 +163,7 @@ def add_sorted(
     if tl.load(done + problem) != 0:
         return
     rows += problem.to(tl.int64) * problem_stride
+    origin += problem * origin_stride
     weights += problem.to(tl.int64) * weight_stride
     order += problem.to(tl.int64) * n
     sorted_labels += problem.to(tl.int64) * n

@@ -50,7 +50,7 @@ def _laid_out(
     rows = unit(x.float()) if unit_rows else x
     rows = rows if rows.stride(1) == 1 else rows.contiguous()
     form = format_at_once(rows.dtype)
-    state = State(centroids.float().unsqueeze(0), origin.float().contiguous(), form, 1)
+    state = State(centroids.float().unsqueeze(0), origin, form, 1)
     weights = None if weight is None else weight.reshape(1, -1)
     block = Block(rows.unsqueeze(0), weights, 1, state.width, form)
     state.restart(centroids.unsqueeze(0))

@@ -44,7 +44,7 @@ class Passes:
         x: rows ``(n, d)``, which all problems share, or ``(b, n, d)``.
         starts: centroids ``(k, d)`` or ``(b, k, d)``.
         sample_weight: ``(n,)`` or ``(b, n)``, not negative.
-        origin: ``(d,)``, amid the rows; their mean if not given.
+        origin: ``(d,)`` or ``(b, d)``, amid the rows of each problem; their mean if not given.
         precision: one of ``PRECISIONS``.
         max_iter: passes at most.
         shift: squared movement that counts as none.
@@ -69,9 +69,9 @@ class Passes:
         starts = starts if starts.ndim == 3 else starts.unsqueeze(0)
         x = x if x.stride(2) == 1 else x.contiguous()
         if origin is None:
-            origin = x.mean((0, 1), dtype=torch.float32)
+            origin = x.mean(1, dtype=torch.float32)  # (m, d)
         self.form = format_of(x.dtype, precision)
-        self.state = State(starts, origin.float().contiguous(), self.form, max_iter)
+        self.state = State(starts, origin, self.form, max_iter)
         self.state.still.fill_(shift)
         weight = None if sample_weight is None else sample_weight.reshape(-1, x.shape[1])
         self.block = Block(x, weight, len(starts), self.state.width, self.form)

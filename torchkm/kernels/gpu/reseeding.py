@@ -12,6 +12,7 @@ from torchkm.kernels.gpu.whole import whole as _whole
 def reseed(
     rows,
     origin,
+    origin_stride,
     units,
     weights,
     spreads,
@@ -46,6 +47,7 @@ def reseed(
     if n_empty == 0:
         return
     rows += problem.to(tl.int64) * problem_stride
+    origin += problem * origin_stride
     weights += problem.to(tl.int64) * weight_stride
     first = problem.to(tl.int64) * n
     sums += problem.to(tl.int64) * k * d

@@ -8,10 +8,20 @@ import triton.language as tl
 
 @triton.jit
 def extents(
-    rows, origin, found, n, d, row_stride, problem_stride, BM: tl.constexpr, BD: tl.constexpr
+    rows,
+    origin,
+    origin_stride,
+    found,
+    n,
+    d,
+    row_stride,
+    problem_stride,
+    BM: tl.constexpr,
+    BD: tl.constexpr,
 ):
     """Find the largest distance ``(d,)`` of a number from the origin, over some of the rows."""
     rows += tl.program_id(2).to(tl.int64) * problem_stride
+    origin += tl.program_id(2) * origin_stride
     column = tl.program_id(1) * BD + tl.arange(0, BD)
     within = column < d
     zero = tl.load(origin + column, mask=within, other=0.0)
@@ -31,6 +41,7 @@ def extents(
 def prepare(
     rows,
     origin,
+    origin_stride,
     weights,
     low,
     norms,
@@ -62,6 +73,7 @@ def prepare(
     inside = at < n
     at = at.to(tl.int64)
     rows += problem.to(tl.int64) * problem_stride
+    origin += problem * origin_stride
     square = tl.zeros((BM,), tl.float64)
     entering = tl.zeros((BM,), tl.float32)
     lost = tl.zeros((BM,), tl.float32)

@@ -40,6 +40,7 @@ def _append(list_rows, list_labels, counter, chosen, rows, labels):
 def assign(
     rows,
     origin,
+    origin_stride,
     norms,
     residuals,
     operand,
@@ -98,6 +99,7 @@ def assign(
     inside = at < n
     at = tl.where(inside, at, n - 1).to(tl.int64)
     rows += problem.to(tl.int64) * problem_stride
+    origin += problem * origin_stride
     operand += problem.to(tl.int64) * width_of_problem * WIDTH
     halves += problem * width_of_problem
     limits += problem * 4
@@ -210,6 +212,7 @@ def assign(
 def score_again(
     rows,
     origin,
+    origin_stride,
     centred,
     halves,
     doubtful,
@@ -238,6 +241,7 @@ def score_again(
         return
     n_doubtful = tl.load(counters + problem * 8 + 1)
     rows += problem.to(tl.int64) * problem_stride
+    origin += problem * origin_stride
     centroid = tl.program_id(1) * BN + tl.arange(0, BN)
     centred += problem.to(tl.int64) * n_tiles * BN * WIDTH
     half = tl.load(halves + problem * n_tiles * BN + centroid)

@@ -66,6 +66,7 @@ class State:
     """Centroids of ``b`` problems, and all that a pass leaves to the next.
 
     Attributes:
+        origin: amid the rows, ``(1 or b, d)``; one for each problem with rows of its own.
         centroids: where the next pass looks, ``(b, k, d)``.
         means: of the clusters of the last pass, ``(b, k, d)``.
         sums: of rows less the origin, in whole ``units``, ``(b, k, d)`` int64.
@@ -84,7 +85,7 @@ class State:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self.b, self.k, self.d, self.capacity = b, k, d, capacity
-        self.format, self.origin = form, origin
+        self.format, self.origin = form, origin.float().reshape(-1, d).contiguous()
         self.width = tuning.width_of(d)
         self.shared_memory = tuning.shared_memory(device)
         tile = tuning.scoring_tile(k, self.width, form)
@@ -112,6 +113,11 @@ class State:
         self.weight_unit = room(1, dtype=torch.float64)
         self.lost_share = form.lost
         self.sum_share = (self.width + 8) * 2.0**-23
+
+    @property
+    def origin_stride(self) -> int:
+        """From the origin of one problem to that of the next."""
+        return self.d if len(self.origin) > 1 else 0
 
     def restart(self, starts: Tensor) -> None:
         """Forget all passes; the next begins at ``starts (b, k, d)``."""

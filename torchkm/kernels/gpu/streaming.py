@@ -54,7 +54,7 @@ class Streamed:
         self._x, self.device = x, device
         self._weight = None if sample_weight is None else sample_weight.contiguous()
         self._on_gpu = device.type == "cuda"
-        self.state = State(starts.unsqueeze(0), origin.float().contiguous(), TENSOR_FLOAT, max_iter)
+        self.state = State(starts.unsqueeze(0), origin, TENSOR_FLOAT, max_iter)
         self.state.restart(starts.unsqueeze(0))
         self.state.reopen()
         self.labels = torch.full((1, n), -1, dtype=torch.int32, device=device)
@@ -67,7 +67,7 @@ class Streamed:
         """Read all rows once; return how far ``()`` they reach from the origin."""
         largest = torch.zeros(self.state.d, device=self.device)
         for block in self._read():
-            launch.extents(block.x, self.state.origin, largest)
+            launch.extents(self.state, block.x, largest)
             launch.prepare(self.state, block)
         launch.fix_units(self.state, len(self._x), largest, self._weight)
         return largest.max()
