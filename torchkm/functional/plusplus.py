@@ -91,34 +91,10 @@ def _greedy(
     trials, few = trials or 2 + int(math.log(k)), min(k, _ONE_BY_ONE)
     first = draw_with_replacement(weight, uniform((1,), generator, weight.device), weight)
     draws = uniform((few - 1, trials), generator, weight.device)
-    if kernels.has_gpu_kernels(rows):
-        chosen, potential = kernels.plusplus(rows, few, weight.float(), first, draws)
-    else:
-        chosen, potential = _one_by_one(_Space(rows), first, draws, weight)
+    chosen, potential = kernels.plusplus(rows, few, weight, first, draws)
     if len(chosen) == k:
         return chosen
     return _in_blocks(_Space(rows), chosen, potential, k, trials, weight, generator)
-
-
-def _one_by_one(
-    space: _Space, first: Tensor, draws: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Choose a row beside the ``first (1,)`` for each of ``draws (k - 1, t)``.
-
-    Returns:
-        The rows chosen ``(k,)``, and the potential ``(m,)`` that they leave.
-    """
-    chosen = torch.empty(len(draws) + 1, dtype=torch.int64, device=weight.device)
-    chosen[:1] = first
-    potential = space.sq_distances(first)[0].clamp_(min=0).index_fill_(0, first, 0)  # (m,)
-    weighs = weight.to(potential.dtype)
-    for number, some in enumerate(draws, start=1):
-        drawn = draw_with_replacement(potential * weighs, some, weight)
-        lowered = torch.minimum(space.sq_distances(drawn), potential)  # (t, m)
-        best = int((lowered @ weighs).argmin())
-        chosen[number] = drawn[best]
-        potential = lowered[best].clamp_(min=0).index_fill_(0, drawn[best], 0)
-    return chosen, potential
 
 
 def _in_blocks(

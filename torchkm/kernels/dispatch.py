@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torchkm.kernels import all_pairs, blocked, layout, proof, reference, rough, sparse
+from torchkm.kernels import all_pairs, blocked, layout, proof, reference, rough, seeding, sparse
 from torchkm.kernels.compact import Compact
 from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.precision import in_full_precision
@@ -87,10 +87,18 @@ def streamed(*args: Any, **settings: Any) -> Streamed:
 def plusplus(
     rows: Tensor, k: int, weight: Tensor, first: Tensor, draws: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Choose ``k`` of ``rows (m, d)`` on their GPU, by greedy k-means++ from given draws."""
-    from torchkm.kernels.gpu import seeding
+    """Choose ``k`` of centred ``rows (m, d)`` by greedy k-means++, from given ``draws (k - 1, t)``.
 
-    return seeding.one_by_one(rows, k, weight, first, draws)
+    Returns:
+        The rows chosen ``(k,)``, and the potential ``(m,)`` that they leave.
+    """
+    if has_gpu_kernels(rows):
+        from torchkm.kernels.gpu.seeding import one_by_one
+
+        return one_by_one(rows, k, weight.float(), first, draws)
+    found = seeding.one_by_one(rows.cpu(), weight.cpu(), first.cpu(), draws.cpu())
+    chosen, potential = (part.to(rows.device) for part in found)
+    return chosen, potential
 
 
 def origin_of(x: Rows, unit_rows: bool) -> Tensor:

@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchkm.kernels.compact import Block, Compact, first_of_equals
+from torchkm.kernels.products import SMALL
 from torchkm.kernels.rows import OrderedRows
 
-# Numbers multiplied in a pass, at most. NumPy's library gives larger products to threads of its
-# own, which then keep torch's from working.
-_PRODUCTS = 2**18
+# Few sums, of up to so many numbers, come cheaply from a product, so that a pass may multiply more;
+# as long as the rows stay in cache.
+_FEW, _PASS, _CACHED = 2**8, 2**21, 2**17
 
 
 def is_tiny(x: Tensor, k: int) -> bool:
     """Return whether rows ``x (n, d)`` and ``k`` centroids make a tiny problem."""
     n, d = x.shape
-    return n * max(k, 2) * (d + 2) <= _PRODUCTS
+    sums = k * (d + 2)
+    return n * (d + 2) <= _CACHED and n * sums <= (_PASS if sums <= _FEW else SMALL)
 
 
 class _Arrays(NamedTuple):
@@ -39,6 +41,7 @@ class Tiny(Compact):
 
     def __init__(self, rows: OrderedRows, sample_weight: Tensor | None, k: int) -> None:
         super().__init__(rows, sample_weight, k)
+        self._size = min(self._size, max(1, SMALL // (k * (self._d + 2))))
         self._named, self._naming = self._named.double(), self._naming.double()
         self._naming_array = self._naming.numpy()
         self._members_array = self._members_of.numpy()

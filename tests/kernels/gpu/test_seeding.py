@@ -3,7 +3,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from torchkm.functional import plusplus
+from torchkm.kernels import seeding as on_cpu
 from torchkm.kernels.gpu import seeding
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -20,7 +20,7 @@ def test_the_same_rows_are_chosen_as_on_a_cpu(m, d, k, trials, device, generator
     chosen, left = seeding.one_by_one(
         rows.to(device), k, weight.to(device), first.to(device), draws.to(device)
     )
-    expected, potential = plusplus._one_by_one(plusplus._Space(rows), first, draws, weight)
+    expected, potential = on_cpu.one_by_one(rows, weight, first, draws)
     assert torch.equal(chosen.cpu(), expected)
     assert (left.cpu() - potential).abs().max() < 1e-4
 
