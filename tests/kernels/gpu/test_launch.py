@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from torchkm.kernels.gpu import launch, once
+from torchkm.kernels.gpu import launch, once, seeding
 from torchkm.kernels.gpu.passes import Passes
 from torchkm.kernels.gpu.streaming import Streamed
 
@@ -21,7 +21,7 @@ def test_work_is_done_on_the_device_of_its_first_argument(monkeypatch):
 
 
 def test_all_that_starts_kernels_goes_to_its_device():
-    doors = [once.nearest, once.nearest_and_sums]
+    doors = [once.nearest, once.nearest_and_sums, seeding.one_by_one]
     doors += [getattr(Passes, name) for name in ("measure", "advance", "look", "rest", "inertia")]
     doors += [getattr(Streamed, name) for name in ("measure", "advance", "look")]
     assert all(hasattr(door, "__wrapped__") for door in [*doors, Passes.ask])

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from torchkm.kernels.gpu import graphs, tuning
+from torchkm.kernels.gpu import graphs, launch, tuning
 
 # Rounds in a graph, and rows that a program of ``lower`` takes.
 _PER_GRAPH, _ROWS = 16, 64
@@ -131,6 +131,7 @@ def _mass(low, weight):
     return (low * weight).to(tl.float64) + weight.to(tl.float64) * 1e-290
 
 
+@launch.on_its_device
 def one_by_one(
     rows: Tensor, k: int, weight: Tensor, first: Tensor, draws: Tensor
 ) -> tuple[Tensor, Tensor]:
