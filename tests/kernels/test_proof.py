@@ -25,14 +25,21 @@ def sure_and_right(x, centroids):
     return sure.float().mean().item()
 
 
+def multiply_in_bfloat16(monkeypatch):
+    """Prove in bfloat16 on any machine that has products of it to rely on."""
+    if not bfloat16.adds_in_float32():
+        # On such a machine the code under test never multiplies in bfloat16 either.
+        pytest.skip("products of bfloat16 lose digits here")
+    monkeypatch.setattr(bfloat16, "pays", lambda: True)
+
+
 @pytest.fixture(params=["bfloat16", "bfloat16, best two again", "own dtype"])
 def product(request, monkeypatch):
     """Prove in bfloat16, on any machine, or in the dtype of the rows."""
-    in_bfloat16 = request.param != "own dtype"
-    if in_bfloat16 and not bfloat16.adds_in_float32():
-        # On such a machine the code under test never multiplies in bfloat16 either.
-        pytest.skip("products of bfloat16 lose digits here")
-    monkeypatch.setattr(bfloat16, "pays", lambda: in_bfloat16)
+    if request.param == "own dtype":
+        monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    else:
+        multiply_in_bfloat16(monkeypatch)
     monkeypatch.setattr(bfloat16, "_MANY", 1)
     if request.param == "bfloat16, best two again":
         monkeypatch.setattr(proof, "_MANY", 1)
@@ -64,9 +71,7 @@ def test_few_centroids(product, k, generator):
 
 
 def test_to_compare_the_best_two_settles_most_doubts(monkeypatch, generator):
-    if not bfloat16.adds_in_float32():
-        pytest.skip("products of bfloat16 lose digits here")
-    monkeypatch.setattr(bfloat16, "pays", lambda: True)
+    multiply_in_bfloat16(monkeypatch)
     x, centroids = mixture(6000, 200, 150, generator, spread=4.0)
     x += 2
     after = 1 - sure_and_right(x, centroids + 2)

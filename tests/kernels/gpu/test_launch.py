@@ -27,6 +27,7 @@ def test_all_that_starts_kernels_goes_to_its_device():
     assert all(hasattr(door, "__wrapped__") for door in [*doors, Passes.ask])
 
 
+# With one device the current one is that of the rows, and nothing could go wrong.
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_rows_may_be_on_another_device_than_the_current_one(generator):

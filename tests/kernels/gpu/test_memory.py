@@ -21,7 +21,7 @@ CLEAN = {
 @pytest.mark.parametrize("tool", CLEAN)
 def test_kernels_keep_to_their_memory(tool):
     sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None:
+    if sanitizer is None:  # it comes with CUDA's toolkit, which torch does not need
         pytest.skip("compute-sanitizer is not installed")
     # Each tensor in an allocation of its own, or memory beyond it would pass for another's.
     env = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
