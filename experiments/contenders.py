@@ -181,6 +181,8 @@ def _clock(x: Any, k: int, seed: int, stop: int) -> tuple[list[float], float, An
 
 def main() -> None:
     """Fit once, timed, and print what came of it."""
+    if len(sys.argv) != 6 or sys.argv[1] not in CONTENDERS:
+        raise SystemExit(f"usage: contenders.py {{{','.join(CONTENDERS)}}} ROWS.npy K SEED THREADS")
     name, path, k, seed, threads = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
     import torch
 
