@@ -185,7 +185,7 @@ def labels_and_inertia(
 
 
 def rough_read(problem: Problem, centroids: Tensor) -> ClusterStats:
-    """Accumulate by the labels that bfloat16 guesses, where the device multiplies in it.
+    """Accumulate by the labels that fewer digits guess: bfloat16, or float32 for float64 rows.
 
     For batches, whose choice of rows moves the centroids more than a label in doubt does. Weights
     are left out.

@@ -163,8 +163,9 @@ def rough_sums(
     x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by labels that may be guesses."""
-    if isinstance(x, Tensor) and rough.guesses(x, len(centroids)):
-        return rough.sums(x, centroids, unit_rows, origin)
+    guessed = None if isinstance(x, CsrRows) else rough.sums(x, centroids, unit_rows, origin)
+    if guessed is not None:
+        return guessed
     _, sq_distances, counts, sums = nearest_and_sums(x, centroids, None, unit_rows, origin)
     return counts, sums, sq_distances.sum(dtype=counts.dtype)
 

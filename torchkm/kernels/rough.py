@@ -1,7 +1,7 @@
-"""Sums by labels as bfloat16 guesses them.
+"""Sums by guessed labels: those of a product in fewer digits than the rows have.
 
-A guess errs between centroids whose squared distances differ by less than about a percent: each
-score is half a squared distance, rounded to eight bits.
+In bfloat16 a guess errs between centroids whose squared distances differ by less than about a
+percent: each score is half a squared distance, rounded to eight bits. Elsewhere it is float32's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels import bfloat16
-from torchkm.kernels.bfloat16 import digits
+from torchkm.kernels.bfloat16 import LARGEST_NORM, SMALLEST_NORM, digits
 from torchkm.kernels.layout import compute_dtype, unit
 from torchkm.kernels.rows import parts
 
@@ -18,33 +18,59 @@ from torchkm.kernels.rows import parts
 _EXTRA, _TILE, _ROWS_AT_ONCE = 6, 32, 2**10
 
 
-def guesses(x: Tensor, k: int) -> bool:
-    """Return whether sums by guessed labels are to be had of rows ``x``: those of float32."""
-    return compute_dtype(x.dtype) == torch.float32 and bfloat16.pays_for(x, k)
-
-
 def sums(
     x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``counts (k,)``, ``sums (k, d)`` in float32 and ``inertia ()`` by guessed labels."""
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by guessed labels.
+
+    Nothing where rows are not on a CPU, or too large or too small for the product.
+    """
+    if x.device.type != "cpu":
+        return None
     k, d = centroids.shape
+    dtype = compute_dtype(x.dtype, centroids.dtype)
+    origin = origin.to(dtype)
     centred = centroids - origin  # (k, d)
     half_norms = centred.square().sum(1) / 2
-    right = _operand(centred, torch.stack([*digits(-half_norms), *half_norms.new_ones(3, k)]))
-    counts, total = torch.zeros(k, dtype=torch.float64), torch.zeros(k, d)
-    sq_norms = 0.0
+    product = (_Bfloat16 if bfloat16.pays_for(x, k) else _Float32)(centred, half_norms)
+    counts, total = torch.zeros(k, dtype=torch.float64), torch.zeros(k, d, dtype=dtype)
+    sq_norms = torch.zeros((), dtype=torch.float64)
     for part in parts(slice(0, len(x)), _ROWS_AT_ONCE):
-        rows = x[part].float()
+        rows = x[part].to(dtype)
         rows = (unit(rows) if unit_rows else rows) - origin  # (b, d)
-        sq_norm = torch.linalg.vector_norm(rows, dim=1).square_()
-        left = _operand(rows, torch.stack([*sq_norm.new_ones(3, len(rows)), *digits(sq_norm / -2)]))
-        labels = (left @ right.T).max(1).indices  # argmax takes four times as long
+        norms = torch.linalg.vector_norm(rows, dim=1)
+        if not bool(((norms < LARGEST_NORM) & ((norms > SMALLEST_NORM) | (norms == 0))).all()):
+            return None
+        sq_norm = norms.square()
+        labels = product.labels(rows, sq_norm)
         counts += torch.bincount(labels, minlength=k)
         total.index_add_(0, labels, rows)
-        sq_norms += sq_norm.sum()
+        sq_norms += sq_norm.sum(dtype=torch.float64)
     across = torch.dot(total.view(-1), centred.view(-1))
     inertia = sq_norms - 2 * across + 2 * counts @ half_norms.double()
-    return counts, total.addcmul_(counts.float().unsqueeze(1), origin), inertia
+    return counts, total.addcmul_(counts.to(dtype).unsqueeze(1), origin), inertia
+
+
+class _Bfloat16:
+    def __init__(self, centred: Tensor, half_norms: Tensor) -> None:
+        ones = half_norms.new_ones(3, len(half_norms)).float()
+        self._right = _operand(centred, torch.stack([*digits(-half_norms.float()), *ones]))
+
+    def labels(self, rows: Tensor, sq_norms: Tensor) -> Tensor:
+        """Return the labels ``(b,)`` of ``rows (b, d)``."""
+        ones = sq_norms.new_ones(3, len(rows)).float()
+        left = _operand(rows, torch.stack([*ones, *digits(sq_norms.float() / -2)]))
+        # argmax takes four times as long.
+        return (left @ self._right.T).max(1).indices
+
+
+class _Float32:
+    def __init__(self, centred: Tensor, half_norms: Tensor) -> None:
+        self._right, self._bias = centred.float().T, -half_norms.float()
+
+    def labels(self, rows: Tensor, _: Tensor) -> Tensor:
+        """Return the labels ``(b,)`` of ``rows (b, d)``."""
+        return torch.addmm(self._bias, rows.float(), self._right).max(1).indices
 
 
 def _operand(rows: Tensor, behind: Tensor) -> Tensor:

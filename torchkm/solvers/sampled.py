@@ -62,7 +62,7 @@ class Learner:
         batch_size: rows that every batch counts as, however many it has.
         n_since: rows since that was looked at.
         measured: whether anybody wants to know how far the centroids move.
-        rough: whether labels may be those that bfloat16 guesses.
+        rough: whether labels may be guessed in fewer digits than the rows have.
     """
 
     state: CentroidState
