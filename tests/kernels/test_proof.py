@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchkm.kernels import bfloat16, labels, proof
+from torchkm.kernels import bfloat16, labels, proof, scratch, subspace
 
 
 def nearest_in_float64(x, centroids):
@@ -33,16 +33,27 @@ def multiply_in_bfloat16(monkeypatch):
     monkeypatch.setattr(bfloat16, "pays", lambda: True)
 
 
-@pytest.fixture(params=["bfloat16", "bfloat16, best two again", "own dtype"])
+def look_along_directions(monkeypatch):
+    """Prove along a few directions, whatever the width and the number of centroids."""
+    monkeypatch.setattr(subspace, "_WIDE", 1)
+    monkeypatch.setattr(proof, "_WORTH_A_LOOK", 1)
+    monkeypatch.setattr(proof, "_DIRECTIONS", 6)
+
+
+@pytest.fixture(params=["bfloat16", "bfloat16, best two again", "own dtype", "directions"])
 def product(request, monkeypatch):
-    """Prove in bfloat16, on any machine, or in the dtype of the rows."""
-    if request.param == "own dtype":
+    """Prove in bfloat16, on any machine, in the dtype of the rows, or along a few directions."""
+    if request.param in ("own dtype", "directions"):
         monkeypatch.setattr(bfloat16, "pays", lambda: False)
     else:
         multiply_in_bfloat16(monkeypatch)
     monkeypatch.setattr(bfloat16, "_MANY", 1)
     if request.param == "bfloat16, best two again":
         monkeypatch.setattr(proof, "_MANY", 1)
+    if request.param == "directions":
+        look_along_directions(monkeypatch)
+        monkeypatch.setattr(subspace, "_BEYOND", 2)
+        monkeypatch.setattr(subspace, "_SINGLY", 0)
     return request.param
 
 
@@ -122,6 +133,18 @@ def test_equal_centroids_are_in_doubt_and_go_to_the_first(product, generator):
     assert torch.equal(found, nearest_in_float64(x, centroids))
 
 
+def test_whole_rows_are_multiplied_where_directions_tell_nothing(monkeypatch, generator):
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    look_along_directions(monkeypatch)
+    monkeypatch.setattr(proof, "_MOST_ROWS", 500)
+    x, centroids = mixture(3000, 100, 40, generator)
+    assert sure_and_right(x, centroids) > 0.99  # no direction holds much of the centroids
+    flat = torch.randn(3000, 5, generator=generator) @ torch.randn(5, 100, generator=generator)
+    rows = flat + 5 * torch.randn(3000, 100, generator=generator)
+    assert sure_and_right(rows, flat[:40]) > 0.8  # all but the first block, whose bounds cross
+    assert sure_and_right(flat, flat[:40]) > 0.99
+
+
 def test_norms_of_bfloat16_rows_are_added_up_in_more_digits():
     """The bound of what rounding takes is a norm of a rounded row."""
     for width in (100, 1000, 10_000):
@@ -132,7 +155,7 @@ def test_norms_of_bfloat16_rows_are_added_up_in_more_digits():
 
 def test_rows_seen_in_inference_mode_leave_room_for_others(product, generator):
     x, centroids = mixture(200, 150, 8, generator)
-    proof._KEPT.__dict__.clear()
+    scratch._KEPT.__dict__.clear()
     with torch.inference_mode():
         inside = labels(x, centroids, False)[0].clone()
     assert torch.equal(inside, labels(x, centroids, False)[0])

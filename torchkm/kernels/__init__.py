@@ -27,8 +27,9 @@ from torchkm.kernels.dispatch import (
 )
 from torchkm.kernels.layout import compute_dtype, rows_of, rows_per_block, sum_dtype, unit
 from torchkm.kernels.rows import OrderedRows
+from torchkm.kernels.scorer import PRECISIONS
 from torchkm.kernels.sparse_tracker import SparseTracker
-from torchkm.kernels.tracker import PRECISIONS, Tracker
+from torchkm.kernels.tracker import Tracker
 
 __all__ = [
     "PRECISIONS",

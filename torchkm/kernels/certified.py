@@ -127,6 +127,10 @@ class CertifiedScorer:
             return self._in_float32(scored, where, doubtful)
         return scored._replace(labels=labels.index_copy(0, doubtful, self._guess(where)))
 
+    def leads(self, places: Places, labels: Tensor) -> Tensor:
+        """Return what the leads ``(b,)`` of rows whose last labels are given are at least."""
+        return self.score(places, labels, proven=False).leads
+
     def _own_and_other(self, places: Places, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return upper bounds ``(b,)`` of the own score and of the largest other one."""
         own = torch.empty(len(labels), dtype=torch.bfloat16)

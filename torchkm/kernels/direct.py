@@ -42,7 +42,15 @@ class Entered(NamedTuple):
 
 
 class DirectScorer:
-    """Scores rows against centroids in float32, or float64 for float64 rows."""
+    """Scores rows against centroids in float32, or float64 for float64 rows.
+
+    Attributes:
+        half_norms: squared, of the centroids ``(k,)``.
+        rounding: what a lead loses for each unit of a row's norm ``()``, and of any row ``()``.
+    """
+
+    half_norms: Tensor
+    rounding: tuple[Tensor, Tensor]
 
     def __init__(self, rows: OrderedRows, k: int) -> None:
         self._rows = rows
@@ -70,9 +78,9 @@ class DirectScorer:
         """Take the centroids ``(k, d)``, shifted, that rows are to be scored against."""
         self._centred = centred
         norms = torch.linalg.vector_norm(centred, dim=1)  # (k,)
-        self._half_norms = norms.square() / 2
+        self.half_norms = norms.square() / 2
         digit = 2 * (centred.shape[1] + 4) * torch.finfo(centred.dtype).eps
-        self._rounding = digit * norms.max(), digit * self._half_norms.max()
+        self.rounding = digit * norms.max(), digit * self.half_norms.max()
 
     def score(self, places: Places, labels: Tensor, proven: bool = True) -> Scored:
         """Score the rows of ``places``; what ``labels (b,)`` they last had does not matter here.
@@ -89,18 +97,22 @@ class DirectScorer:
         self.n_scored += len(labels)
         return scored
 
+    def leads(self, places: Places, labels: Tensor) -> Tensor:
+        """Return the leads ``(b,)`` of rows whose last labels are given."""
+        return self.score(places, labels).leads
+
     def _room(self, size: int) -> Scored:
         labels = torch.empty(size, dtype=torch.int64, device=self.norms.device)
         return Scored(labels, self.norms.new_empty(size), self.norms.new_empty(size))
 
     def _look(self, rows: Tensor, places: Places, into: Scored) -> None:
         scores = self._scores[: len(rows)]
-        torch.addmm(self._half_norms, rows, self._centred.T, alpha=-1, out=scores)
+        torch.addmm(self.half_norms, rows, self._centred.T, alpha=-1, out=scores)
         labels, best, leads = into
         torch.min(scores, dim=1, out=(best, labels))  # (b, k) -> (b,)
         take_out(scores, labels, torch.inf)
         torch.amin(scores, dim=1, out=leads)
-        per_norm, at_least = self._rounding
+        per_norm, at_least = self.rounding
         norms = self.norms[places]
         rounding = norms * per_norm + at_least
         leads.sub_(best).sub_(rounding)

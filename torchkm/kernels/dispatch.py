@@ -19,9 +19,10 @@ from torchkm.kernels.compact import Compact
 from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows
+from torchkm.kernels.scorer import PRECISIONS
 from torchkm.kernels.sparse_tracker import SparseTracker
 from torchkm.kernels.tiny import Tiny, is_tiny
-from torchkm.kernels.tracker import PRECISIONS, Tracker
+from torchkm.kernels.tracker import Tracker
 
 if TYPE_CHECKING:
     from torchkm.kernels.gpu.passes import Passes

@@ -8,7 +8,6 @@ is right. All other rows are in doubt, among them those that are not finite, or 
 
 from __future__ import annotations
 
-import threading
 from typing import NamedTuple
 
 import torch
@@ -18,9 +17,8 @@ from torchkm.kernels import bfloat16
 from torchkm.kernels.bfloat16 import SUM_UNIT, UNIT, above, digits
 from torchkm.kernels.layout import compute_dtype
 from torchkm.kernels.rows import parts, take_out
-
-# Below the first the square of a number vanishes; a product that vanishes is below the other.
-_UNSEEN, _VANISHED = 1e-18, 1e-30
+from torchkm.kernels.scratch import room
+from torchkm.kernels.subspace import Aim, Found, Subspace, among, is_worth_it, vanished
 
 # Narrower rows are measured as fast as their labels are proven.
 _WIDE = 128
@@ -30,6 +28,12 @@ _LOWEST = torch.finfo(torch.float32).min
 
 # From so many centroids on, comparing two of them beats scoring all again.
 _MANY = 128
+
+# Bytes of centroids from which on a look along directions pays, and how many of these.
+_WORTH_A_LOOK, _DIRECTIONS = 2**19, 64
+
+# Bounds of a block that is looked at.
+_BOUNDS = 2**20
 
 # Columns behind the numbers, and what the width is rounded up to.
 _EXTRA, _TILE = 4, 32
@@ -49,24 +53,27 @@ class _Centred(NamedTuple):
         centroids: less their mean ``(k, d)``.
         bias: what makes a score of a product ``(k,)``.
         norms: of the ``centroids (k,)``.
+        mean: what was taken off them ``(d,)``.
     """
 
     centroids: Tensor
     bias: Tensor
     norms: Tensor
+    mean: Tensor
 
     @classmethod
     def of(cls, centroids: Tensor) -> _Centred:
-        origin = centroids.mean(0)
+        mean = centroids.mean(0)
         sq_norms = torch.linalg.vector_norm(centroids, dim=1, dtype=torch.float64).square()  # (k,)
-        bias = (origin.double().square().sum() - sq_norms) / 2
-        centred = centroids - origin
-        return cls(centred, bias.to(centred.dtype), torch.linalg.vector_norm(centred, dim=1))
+        bias = (mean.double().square().sum() - sq_norms) / 2
+        centred = centroids - mean
+        norms = torch.linalg.vector_norm(centred, dim=1)
+        return cls(centred, bias.to(centred.dtype), norms, mean)
 
     def lost(self, width: int, unit: float) -> Tensor:
         """Return what rounding takes of a lead ``()``, whatever the row."""
         sums = 2 * width * unit * self.bias.abs().max()
-        return sums + width * (_VANISHED + _UNSEEN * self.norms.max())
+        return sums + vanished(width, self.norms)
 
     def rounding(self) -> tuple[Tensor, Tensor]:
         """Return what rounding takes of a lead in the dtype of the centroids.
@@ -78,33 +85,6 @@ class _Centred(NamedTuple):
         return 2 * width * unit * self.norms.max(), self.lost(width, unit)
 
 
-class _Found(NamedTuple):
-    """What a product says of ``b`` rows, filled in block by block.
-
-    Attributes:
-        labels: of the best score ``(b,)``.
-        best: that score ``(b,)``.
-        leads: how far it is above the next one ``(b,)``, whatever rounding has done: above zero
-            where the label is proven.
-        norms: of the rows ``(b,)``, or a little more.
-    """
-
-    labels: Tensor
-    best: Tensor
-    leads: Tensor
-    norms: Tensor
-
-    @classmethod
-    def room(cls, n: int, dtype: torch.dtype) -> _Found:
-        """Return room for ``n`` rows."""
-        labels = torch.empty(n, dtype=torch.int64)
-        return cls(labels, *(torch.empty(n, dtype=dtype) for _ in range(3)))
-
-    def part(self, at: slice) -> _Found:
-        """Return a part of the room."""
-        return _Found(*(field[at] for field in self))
-
-
 def pays(x: Tensor) -> bool:
     """Return whether to look for proofs: of wide rows, where to ask for doubts is not to wait."""
     return x.shape[1] >= _WIDE and x.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -113,25 +93,31 @@ def pays(x: Tensor) -> bool:
 def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and the rows ``(m,)``, rising, whose label is in doubt."""
     centred = _Centred.of(centroids.to(compute_dtype(x.dtype, centroids.dtype)))
-    k = len(centroids)
-    rough = 1 < k <= _LABELS and bfloat16.pays_for(x, k)
-    product = _Rough(centred, len(x)) if rough else _Plain(centred)
-    found = _Found.room(len(x), product.dtype)
+    product = _product(centred, x)
+    found = Found.room(len(x), product.dtype)
     for part in parts(slice(0, len(x)), product.size):
         product.score(x[part], found.part(part))
     return found.labels, _in_doubt(found.leads)
+
+
+def _product(centred: _Centred, x: Tensor) -> _Rough | _Projected | _Plain:
+    k, d = centred.centroids.shape
+    if 1 < k <= _LABELS and bfloat16.pays_for(x, k):
+        return _Rough(centred, len(x))
+    looks = is_worth_it(k, d, centred.centroids.dtype, _WORTH_A_LOOK)
+    return _Projected(centred, len(x)) if looks else _Plain(centred)
 
 
 class _Plain:
     """Scores in the dtype of the centroids."""
 
     def __init__(self, centred: _Centred) -> None:
-        self._centroids, self._bias, norms = centred
+        self._centroids, self._bias, norms, _ = centred
         self.dtype = norms.dtype
         self.size = _rows_at_once(*self._centroids.shape)
         self._per_norm, self._lost = centred.rounding()
 
-    def score(self, rows: Tensor, found: _Found) -> None:
+    def score(self, rows: Tensor, found: Found) -> None:
         """Fill in what is ``found`` of ``rows (b, d)``."""
         rows = rows.to(self.dtype)
         scores = torch.addmm(self._bias, rows, self._centroids.T)  # (b, k)
@@ -140,6 +126,30 @@ class _Plain:
         torch.sub(found.best, scores.amax(1), out=found.leads)
         torch.linalg.vector_norm(rows, dim=1, out=found.norms)
         found.leads.sub_(found.norms * self._per_norm + self._lost)
+
+
+class _Projected:
+    """Scores along a few directions, and whole ones where those leave a doubt, while it pays."""
+
+    def __init__(self, centred: _Centred, n: int) -> None:
+        centroids, bias, norms, mean = centred
+        # Rows are not centred: what they share lies along the mean.
+        self._subspace = Subspace(centroids, _DIRECTIONS, mean)
+        self._aim = Aim(self._subspace, centroids, bias, centred.rounding())
+        self._plain = _Plain(centred)
+        self.dtype = norms.dtype
+        self.size = max(1, min(n, _BOUNDS // len(bias), _MOST_ROWS))
+
+    def score(self, rows: Tensor, found: Found) -> None:
+        """Fill in what is ``found`` of ``rows (b, d)``."""
+        if not self._aim.pays:
+            return self._plain.score(rows, found)
+        rows = rows.to(self.dtype)
+        torch.linalg.vector_norm(rows, dim=1, out=found.norms)
+        left = room("left", len(rows), self._subspace.width, torch.float32)
+        self._subspace.project(rows, found.norms, left)
+        self._aim.look(left, among(rows), found)
+        return None
 
 
 class _Rough:
@@ -156,11 +166,11 @@ class _Rough:
 
     def __init__(self, centred: _Centred, n: int) -> None:
         self._centred, self._exactly = centred, centred.rounding()
-        centroids, bias, norms = centred
+        centroids, bias, norms, _ = centred
         k, d = centroids.shape
         width = -(-(d + _EXTRA) // _TILE) * _TILE
         self.size = min(n, _rows_at_once(k, width))
-        self._left = _room("left", self.size, width, torch.bfloat16)
+        self._left = room("left", self.size, width, torch.bfloat16)
         self._left[:, d:] = (torch.arange(width - d) < 3).bfloat16()
         self._numbers, self._norms = self._left[:, :d], self._left[:, d + 3]
         rounded = centroids.to(torch.bfloat16)
@@ -170,11 +180,11 @@ class _Rough:
         blank = behind.new_zeros(k, width - d - _EXTRA)
         self._right = torch.cat([rounded, behind, blank], dim=1)
         self._twice, self._lost = 2 * shares.float(), centred.lost(width, SUM_UNIT)
-        self._product = _room("product", self.size, k, torch.bfloat16)
-        self._scores = _room("scores", self.size, k, torch.float32)
+        self._product = room("product", self.size, k, torch.bfloat16)
+        self._scores = room("scores", self.size, k, torch.float32)
         self._marks = torch.arange(k, dtype=torch.int32)
 
-    def score(self, rows: Tensor, found: _Found) -> None:
+    def score(self, rows: Tensor, found: Found) -> None:
         """Fill in what is ``found`` of ``rows (b, d)``."""
         b = len(rows)
         self._numbers[:b] = rows
@@ -205,12 +215,12 @@ class _Rough:
         bits.bitwise_and_(-_LABELS)
         return labels.clamp_(max=len(self._marks) - 1), best  # of NaN it may be anything
 
-    def _rounding(self, found: _Found) -> Tensor:
+    def _rounding(self, found: Found) -> Tensor:
         """Return what rounding gave to a lead at most ``(b,)``."""
         sizes = 2 * found.best.abs() + found.leads
         return found.norms * self._twice[found.labels] + UNIT * sizes + self._lost
 
-    def _look_again(self, rows: Tensor, found: _Found) -> None:
+    def _look_again(self, rows: Tensor, found: Found) -> None:
         """Compare the best two centroids of ``rows (b, d)`` that can belong to no third."""
         at = _in_doubt(found.leads)  # (m,)
         others = self._scores[: len(rows)].index_select(0, at)  # (m, k), without the best
@@ -218,10 +228,10 @@ class _Rough:
         take_out(others, seconds, _LOWEST)
         _, thirds = self._best_of(others)
         labels, best, _, norms = (field[at] for field in found)
-        before_thirds = _Found(labels, best, best - thirds, norms)
+        before_thirds = Found(labels, best, best - thirds, norms)
         two = before_thirds.leads > self._rounding(before_thirds)  # (m,)
         at, labels, seconds, norms = at[two], labels[two], seconds[two], norms[two]
-        centroids, bias, _ = self._centred
+        centroids, bias, _, _ = self._centred
         apart = centroids.index_select(0, labels) - centroids.index_select(0, seconds)  # (m, d)
         leads = torch.linalg.vecdot(rows.index_select(0, at).to(apart.dtype), apart)
         leads += bias[labels] - bias[seconds]
@@ -237,20 +247,3 @@ def _in_doubt(leads: Tensor) -> Tensor:
 
 def _rows_at_once(k: int, width: int) -> int:
     return max(1, min(_NUMBERS // max(k, width), _MOST_ROWS))
-
-
-def _room(name: str, rows: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Return room ``(rows, width)`` that a thread keeps: fresh memory costs as much as a product.
-
-    Of its own for each ``name``, and so long as nothing else asks for it.
-    """
-    size = rows * width
-    kept: Tensor | None = getattr(_KEPT, name, None)
-    if kept is None or len(kept) < size:
-        with torch.inference_mode(False):  # or nothing could be written there outside of that mode
-            kept = torch.empty(size, dtype=dtype)
-        setattr(_KEPT, name, kept)
-    return kept[:size].view(rows, width)
-
-
-_KEPT = threading.local()

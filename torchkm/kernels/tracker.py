@@ -8,18 +8,16 @@ rows whose label does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from torchkm.kernels import bfloat16
-from torchkm.kernels.certified import CertifiedScorer
-from torchkm.kernels.direct import DirectScorer, Entered, Scored
+from torchkm.kernels.direct import Scored
 from torchkm.kernels.layout import rows_per_part, sum_dtype
 from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows, Places, length, parts, split_at
+from torchkm.kernels.scorer import scorer
 
 # Gathering rows costs about what scoring them does: where more than this share has to be scored,
 # all are.
@@ -28,42 +26,8 @@ _DENSE_SHARE = 0.7
 # Rows whose scores and bounds are held at once.
 _ROWS_AT_ONCE = 2**16
 
-PRECISIONS = ("auto", "bfloat16", "float32")
-
 # The inertia from sums loses its digits where it is this much smaller than that about the origin.
 CANCELLED = {torch.float32: 0.05, torch.float64: 1e-4}
-
-# Numbers of centroids from which products are worth rounding for.
-_MANY = 2**11
-
-
-class Scorer(Protocol):
-    """What finds the nearest centroid of a row and proves its lead."""
-
-    precision: str
-    norms: Tensor
-
-    @property
-    def n_rescored(self) -> int:
-        """How many rows needed a second look so far."""
-
-    def enter(self, places: slice) -> Iterator[Entered]:
-        """Measure rows that come in and label them as well as one look can, some at a time."""
-
-    def aim(self, centred: Tensor) -> None:
-        """Take the centroids to score against."""
-
-    def score(self, places: Places, labels: Tensor, proven: bool = True) -> Scored:
-        """Score the rows of ``places`` whose last labels are given."""
-
-
-def _scorer(rows: OrderedRows, k: int, precision: str) -> Scorer:
-    d, on_cpu = rows.x.shape[1], rows.x.device.type == "cpu"
-    able = rows.origin.dtype == torch.float32 and on_cpu
-    pays = precision == "auto" and k * d >= _MANY and able and bfloat16.pays()
-    if precision == "bfloat16" or pays:
-        return CertifiedScorer(rows, k)
-    return DirectScorer(rows, k)
 
 
 class Followed(NamedTuple):
@@ -100,7 +64,7 @@ class Tracker:
         device, dtype = rows.x.device, sum_dtype(rows.x.device)
         self._rows, self._weight, self._k = rows, sample_weight, k
         self.cancelled = CANCELLED[rows.origin.dtype]
-        self._scorer = _scorer(rows, k, precision)
+        self._scorer = scorer(rows, k, precision)
         self._labels = torch.zeros(n, dtype=torch.int64, device=device)
         self._slack = rows.origin.new_empty(n)  # (n,) by how far centroids may still move
         self._at: Tensor | None = None  # (k, d) the centroids that the labels belong to
@@ -190,7 +154,7 @@ class Tracker:
         places = slice(0, n_rows)
         self._scorer.aim(centroids.to(self._rows.origin.dtype) - self._rows.origin)
         labels = self._labels[places].clone()
-        leads = self._scorer.score(places, labels, proven=False).leads.to(self.counts.dtype)
+        leads = self._scorer.leads(places, labels).to(self.counts.dtype)
         leads = leads.clamp_(min=0).mul_(2)
         weights = self._weights(places)
         if weights is not None:
