@@ -34,10 +34,11 @@ def multiply_in_bfloat16(monkeypatch):
 
 
 def look_along_directions(monkeypatch):
-    """Prove along a few directions, whatever the width and the number of centroids."""
+    """Prove along a few directions, whatever the rows and centroids."""
     monkeypatch.setattr(subspace, "_WIDE", 1)
     monkeypatch.setattr(proof, "_WORTH_A_LOOK", 1)
     monkeypatch.setattr(proof, "_DIRECTIONS", 6)
+    monkeypatch.setattr(proof, "_ENOUGH_ROWS", 1)
 
 
 @pytest.fixture(params=["bfloat16", "bfloat16, best two again", "own dtype", "directions"])
@@ -143,6 +144,18 @@ def test_whole_rows_are_multiplied_where_directions_tell_nothing(monkeypatch, ge
     rows = flat + 5 * torch.randn(3000, 100, generator=generator)
     assert sure_and_right(rows, flat[:40]) > 0.8  # all but the first block, whose bounds cross
     assert sure_and_right(flat, flat[:40]) > 0.99
+
+
+def test_few_rows_are_not_worth_directions(monkeypatch, generator):
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    chosen = []
+    choose = proof.Subspace
+    monkeypatch.setattr(proof, "Subspace", lambda *args: chosen.append(args) or choose(*args))
+    x, centroids = mixture(4096, 600, 256, generator)
+    proof.labels(x[:4095], centroids)
+    assert not chosen
+    proof.labels(x, centroids)
+    assert len(chosen) == 1
 
 
 def test_norms_of_bfloat16_rows_are_added_up_in_more_digits():

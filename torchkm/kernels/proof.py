@@ -29,8 +29,9 @@ _LOWEST = torch.finfo(torch.float32).min
 # From so many centroids on, comparing two of them beats scoring all again.
 _MANY = 128
 
-# Bytes of centroids from which on a look along directions pays, and how many of these.
-_WORTH_A_LOOK, _DIRECTIONS = 2**19, 64
+# Bytes of centroids from which on a look along directions pays, how many of these, and how many
+# rows pay for choosing them.
+_WORTH_A_LOOK, _DIRECTIONS, _ENOUGH_ROWS = 2**19, 64, 2**12
 
 # Bounds of a block that is looked at.
 _BOUNDS = 2**20
@@ -104,8 +105,9 @@ def _product(centred: _Centred, x: Tensor) -> _Rough | _Projected | _Plain:
     k, d = centred.centroids.shape
     if 1 < k <= _LABELS and bfloat16.pays_for(x, k):
         return _Rough(centred, len(x))
-    looks = is_worth_it(k, d, centred.centroids.dtype, _WORTH_A_LOOK)
-    return _Projected(centred, len(x)) if looks else _Plain(centred)
+    if len(x) >= _ENOUGH_ROWS and is_worth_it(k, d, centred.centroids.dtype, _WORTH_A_LOOK):
+        return _Projected(centred, len(x))
+    return _Plain(centred)
 
 
 class _Plain:

@@ -36,7 +36,7 @@ class Followed(NamedTuple):
     Attributes:
         n_changed: rows whose label changed, new rows among them.
         n_scored: rows that were scored; the others kept their label unseen.
-        n_rescored: rows among them that bfloat16 could not decide.
+        n_rescored: rows among them that a first look could not decide.
         n_empty: clusters that hold no weight.
         largest_norm: of the rows that came in, ``()``, or a bound of it; None if none did.
     """

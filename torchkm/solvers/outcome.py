@@ -55,8 +55,8 @@ class PassRecord(NamedTuple):
         n_reseeded: empty clusters that were given a far row.
         n_rows: rows that took part; the progressive solver begins with some of them.
         n_scored: rows among them that were scored; the others could not have changed.
-        n_rescored: rows among those that bfloat16 left in doubt, scored again in float32; none
-            over a part of the rows.
+        n_rescored: rows among those that a first look left in doubt, in bfloat16 or along a few
+            directions, and that were scored in full; none in bfloat16 over a part of the rows.
     """
 
     n_iter: int
