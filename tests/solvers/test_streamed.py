@@ -167,3 +167,14 @@ def test_rows_beyond_the_memory_that_may_be_used_stay_on_the_host(generator):
     assert found.precision == "tf32"
     assert found.centroids.device.type == "cuda"
     assert len(found.labels) == len(x)
+
+
+def test_memory_that_torch_keeps_is_free_for_rows(monkeypatch):
+    free = {"mem_get_info": (1000, 9000), "memory_reserved": 5000, "memory_allocated": 2000}
+    for name, found in free.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, found=found: found)
+    needed = 4000 * 0.8  # of float32 rows of one number, each with 42 bytes beside them
+    n = int(needed / (4 + 42))
+    device = torch.device("cuda")
+    assert streamed.fits(torch.zeros(n, 1), device)
+    assert not streamed.fits(torch.zeros(n + 1, 1), device)

@@ -27,7 +27,13 @@ def fits(x: kernels.Rows, device: torch.device) -> bool:
     if device.type != "cuda" or not isinstance(x, Tensor):
         return True
     needed = x.nbytes + beside(x)
-    return needed < _SHARE * torch.cuda.mem_get_info(device)[0]
+    return needed < _SHARE * _free(device)
+
+
+def _free(device: torch.device) -> int:
+    """Return how many bytes are to be had: those that nobody has, and those that torch keeps."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)
 
 
 def beside(x: kernels.Rows) -> int:

@@ -36,7 +36,7 @@ def lower(
     """
     if tl.load(number) >= k:
         return
-    at = tl.program_id(0) * BM + tl.arange(0, BM)
+    at = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
     inside = at < m
     trial = tl.arange(0, BT)
     candidate = tl.load(candidates + trial)
@@ -113,7 +113,7 @@ def choose(
         before = tl.maximum(before, tl.max(tl.where(below, reached[:, None], 0.0), 0))
         upto += tl.sum(some, 0)
     drawn = tl.minimum(drawn, n_programs - 1)
-    at = drawn[:, None] * BM + tl.arange(0, BM)[None, :]  # (BT, BM)
+    at = drawn[:, None].to(tl.int64) * BM + tl.arange(0, BM)[None, :]  # (BT, BM)
     inside = at < m
     low = tl.load(lowered + at * BT + winner, mask=inside, other=0.0)
     reached = before[:, None] + tl.cumsum(
