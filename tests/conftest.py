@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Processes that test side by side share the cores; libraries ask for these when imported.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    n_threads = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, n_threads)))
+
 import numpy as np
 import pytest
 import torch

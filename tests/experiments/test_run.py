@@ -1,4 +1,4 @@
-"""run.py as a user starts it: in a process of its own, on the embedded digits."""
+"""run.py on the embedded digits: as a user starts it, or in this process, which starts sooner."""
 
 import importlib
 import json
@@ -39,16 +39,24 @@ def run(*flags, cwd, **environment):
 
 
 @pytest.fixture
-def refused(tmp_path, monkeypatch, capsys):
-    """What a refusal prints. In this process: to start one takes longer than to refuse.
-
-    What was there is as it was.
-    """
+def ran(tmp_path, monkeypatch, capsys):
+    """What a run in this process prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(SCRIPT.parent)
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("TORCHKM_DATA", raising=False)
+
+    def call(*flags):
+        importlib.import_module("run").main([str(flag) for flag in flags])
+        return capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(ran, tmp_path, capsys):
+    """What a refusal prints; what was there is as it was."""
 
     def files():
         return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -56,7 +64,7 @@ def refused(tmp_path, monkeypatch, capsys):
     def call(*flags):
         before = files()
         with pytest.raises(SystemExit, match="2"):
-            importlib.import_module("run").main([str(flag) for flag in flags])
+            ran(*flags)
         assert files() == before
         out, err = capsys.readouterr()
         assert out == ""
@@ -103,9 +111,8 @@ def test_a_run_leaves_what_it_promises(tmp_path):
     assert (config["k"], config["data"], config["solver"]) == (20, "digits", "decay")
 
 
-def test_tensorboard_shows_the_scores_beside_the_settings(tmp_path):
-    code, _, err = run("--data", "digits", "--k", 20, "--max-epochs", 2, cwd=tmp_path)
-    assert code == 0, err
+def test_tensorboard_shows_the_scores_beside_the_settings(tmp_path, ran):
+    ran("--data", "digits", "--k", 20, "--max-epochs", 2)
     (folder,) = (tmp_path / "runs").iterdir()
     events = EventAccumulator(str(folder)).Reload()
     logged = {f"{split}/{name}" for split in ("train", "test") for name in SCORES}
@@ -137,20 +144,19 @@ def test_two_processes_make_one_run(tmp_path):
     assert int(checkpoint["state_dict"]["kmeans.n_rows_seen"]) == 3 * 1437
 
 
-def test_flags_override_the_file_and_a_second_run_gets_its_own_folder(tmp_path):
+def test_flags_override_the_file_and_a_second_run_gets_its_own_folder(tmp_path, ran):
     (tmp_path / "job.yaml").write_text("data: digits\nk: 12\nmax_epochs: 1\nsolver: lloyd\n")
     for _ in range(2):
-        code, _, err = run("--k", 7, "--config", "job.yaml", "--output-dir", "out", cwd=tmp_path)
-        assert code == 0, err
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+        out, _ = ran("--k", 7, "--config", "job.yaml", "--output-dir", "a b")
+        assert "tensorboard --logdir 'a b'" in out
+    names = sorted(p.name for p in (tmp_path / "a b").iterdir())
     assert names == ["digits-k7-lloyd-seed0", "digits-k7-lloyd-seed0-2"]
-    one, two = (json.loads((tmp_path / "out" / n / "metrics.json").read_text()) for n in names)
+    one, two = (json.loads((tmp_path / "a b" / n / "metrics.json").read_text()) for n in names)
     assert one["train"] == two["train"]
 
 
-def test_the_default_run_without_mnist_goes_on_with_the_digits_and_says_so(tmp_path):
-    code, _, err = run("--k", 5, "--max-epochs", 1, cwd=tmp_path)
-    assert code == 0, err
+def test_the_default_run_without_mnist_goes_on_with_the_digits_and_says_so(tmp_path, ran):
+    _, err = ran("--k", 5, "--max-epochs", 1)
     assert "GOING ON WITH SCIKIT-LEARN'S EMBEDDED DIGITS" in err
     assert str(Path("data") / "MNIST" / "raw") in err
     (folder,) = (tmp_path / "runs").iterdir()
@@ -195,7 +201,7 @@ def test_a_refusal_is_an_exit_without_a_traceback(tmp_path):
     assert "Traceback" not in err
 
 
-def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path, not_resumed):
+def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path, ran, not_resumed):
     job = ("--data", "digits", "--k", 30, "--tol", 0, "--batch-size", 100)
     process = start(*job, "--max-epochs", 2000, "--output-dir", "cut", cwd=tmp_path)
     checkpoint = tmp_path / "cut" / "digits-k30-decay-seed0" / "checkpoints" / "last.ckpt"
@@ -212,14 +218,12 @@ def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path, not_resumed)
 
     target = done + 3
     resumed = ("--resume", checkpoint.parents[1], "--max-epochs", target)
-    code, _, err = run(*resumed, cwd=tmp_path)
-    assert code == 0, err
+    ran(*resumed)
     events = EventAccumulator(str(checkpoint.parents[1]), size_guidance={"scalars": 0}).Reload()
     for tag in events.Tags()["scalars"]:
         steps = [scalar.step for scalar in events.Scalars(tag)]
         assert len(steps) == len(set(steps)), tag
-    code, _, err = run(*job, "--max-epochs", target, "--output-dir", "whole", cwd=tmp_path)
-    assert code == 0, err
+    ran(*job, "--max-epochs", target, "--output-dir", "whole")
     whole = tmp_path / "whole" / "digits-k30-decay-seed0"
     states = [
         torch.load(p / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -231,10 +235,9 @@ def test_an_interrupted_run_resumes_to_the_same_centroids(tmp_path, not_resumed)
     assert "raise --max-epochs above that" in not_resumed(*resumed)
 
 
-def test_what_cannot_be_resumed_is_left_as_it_is(tmp_path, not_resumed):
+def test_what_cannot_be_resumed_is_left_as_it_is(tmp_path, ran, not_resumed):
     job = ("--data", "digits", "--k", 8, "--max-epochs", 2, "--tol", 0, "--batch-size", 100)
-    code, _, err = run(*job, cwd=tmp_path)
-    assert code == 0, err
+    ran(*job)
     folder = Path("runs") / "digits-k8-decay-seed0"
     resume = ("--resume", folder, "--max-epochs")
     assert "made with k=8, and cannot go on with 9" in not_resumed(*resume, 4, "--k", 9)
@@ -248,42 +251,27 @@ def test_what_cannot_be_resumed_is_left_as_it_is(tmp_path, not_resumed):
     assert "config.yaml cannot be read" in not_resumed(*resume, 4)
 
 
-def test_a_converged_run_is_not_resumed(tmp_path, not_resumed):
-    code, out, err = run("--data", "digits", "--k", 4, cwd=tmp_path)
-    assert code == 0, err
+def test_a_converged_run_is_not_resumed(ran, not_resumed):
+    out, _ = ran("--data", "digits", "--k", 4)
     assert "converged" in out
     resume = ("--resume", Path("runs") / "digits-k4-decay-seed0")
     assert "has converged; to go on, lower --tol" in not_resumed(*resume)
-    code, _, err = run(*resume, "--tol", 0, cwd=tmp_path)
-    assert code == 0, err
+    ran(*resume, "--tol", 0)
 
 
-def test_the_data_that_a_run_fell_back_to_is_what_it_resumes_with(tmp_path):
+def test_the_data_that_a_run_fell_back_to_is_what_it_resumes_with(tmp_path, ran):
     batches = ("--batch-size", 100)  # small ones, that do not come to rest
-    code, _, err = run("--k", 5, *batches, "--max-epochs", 1, "--tol", 0, cwd=tmp_path)
-    assert code == 0, err
+    ran("--k", 5, *batches, "--max-epochs", 1, "--tol", 0)
     (folder,) = (tmp_path / "runs").iterdir()
     assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == "digits"
-    code, _, err = run("--resume", folder, "--max-epochs", 2, cwd=tmp_path)
-    assert code == 0, err
+    _, err = ran("--resume", folder, "--max-epochs", 2)
     assert "GOING ON" not in err
 
 
-def test_two_runs_in_one_process_have_a_folder_each(tmp_path):
-    code = (
-        f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import run\n"
-        "for k in ('5', '6'):\n"
-        "    run.main(['--data', 'digits', '--k', k, '--max-epochs', '1', '--output-dir', 'a b'])"
-    )
-    out = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
-    names = sorted(path.name for path in (tmp_path / "a b").iterdir())
-    assert names == ["digits-k5-decay-seed0", "digits-k6-decay-seed0"]
-    assert "tensorboard --logdir 'a b'" in out
-
-
-def test_help_describes_every_flag(tmp_path):
-    code, out, _ = run("--help", cwd=tmp_path)
-    assert code == 0
+def test_help_describes_every_flag(ran, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        ran("--help")
+    out, _ = capsys.readouterr()
     flags = "k accelerator devices data data-root seed batch-size max-epochs solver init precision"
     for flag in [*flags.split(), "output-dir", "config", "resume", "metric", "tol"]:
         assert f"--{flag} " in out

@@ -9,7 +9,13 @@ pytest.importorskip("triton")
 
 
 @pytest.mark.parametrize(
-    ("capability", "limit", "every"), [(80, 166912, 3), (89, 101376, 1), (90, 232448, 1)]
+    ("capability", "limit", "every"),
+    [
+        (89, 101376, 4),
+        pytest.param(80, 166912, 1, marks=pytest.mark.slow),
+        pytest.param(89, 101376, 1, marks=pytest.mark.slow),
+        pytest.param(90, 232448, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_kernels_compile_and_fit_into_shared_memory(capability, limit, every):
     """Also for a GPU with less than half of the shared memory that tiles were chosen for."""
