@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -213,10 +214,11 @@ def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     """
     x = problem.x
     if kernels.is_compact(x):
-        rows = rows_as_centroids(problem).to(torch.float64)  # (n, d)
+        rows = rows_as_centroids(problem)  # (n, d)
         # NumPy's, and so rounded as scikit-learn's.
-        mean = torch.from_numpy(rows.numpy().mean(0))
-        return mean, (rows - mean).square().mean().item()
+        mean = torch.from_numpy(rows.numpy().mean(0, dtype=np.float64))
+        apart = torch.linalg.vector_norm(rows - mean.to(rows.dtype), dtype=mean.dtype)
+        return mean, apart.square().item() / rows.numel()
     dtype = kernels.compute_dtype(x.dtype)
     zero = torch.zeros_like(problem.origin, dtype=dtype).unsqueeze(0)  # (1, d)
     # From zero, so that whole numbers add up without rounding.

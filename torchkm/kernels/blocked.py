@@ -2,7 +2,7 @@
 
 A block is converted, shifted to an origin near the rows and kept in cache while it is multiplied,
 reduced and summed, so each pass reads the rows once and never holds more than a block of scores.
-Scores need no row norms: ``argmin_j |x - c_j|^2 = argmin_j |c_j|^2 / 2 - x'c_j``. The shift
+Scores need no row norms: ``argmin_j |x - c_j|^2 = argmax_j x'c_j - |c_j|^2 / 2``. The shift
 removes the common offset before the product, which is where cancellation would lose digits.
 """
 
@@ -23,6 +23,7 @@ from torchkm.kernels.layout import (
     sum_dtype,
     unit,
 )
+from torchkm.kernels.runs import Scores
 
 
 class _Block(NamedTuple):
@@ -144,19 +145,18 @@ class _Search:
         centroids = centroids.to(dtype)
         self.shift = origin.to(dtype)  # (d,)
         self._centred = centroids - self.shift  # (k, d)
-        self._half_norms = _norms_of_centroids(self._centred) / 2  # (k,)
-        n, k = len(x), len(centroids)
-        self._scores = x.new_empty(min(rows_per_block(x, k), n), k, dtype=dtype)
+        self._bias = _norms_of_centroids(self._centred) / -2  # (k,)
+        n = len(x)
+        self._scores = Scores(min(rows_per_block(x, len(centroids)), n), self._centred)
         self.labels = torch.empty(n, dtype=torch.int64, device=x.device)
         self.sq_distances = x.new_empty(n, dtype=dtype)
 
     def __call__(self, block: _Block) -> Tensor:
         """Fill in one block and return its ``labels (b,)``."""
-        scores = self._scores[: len(block.rows)]
-        torch.addmm(self._half_norms, block.rows, self._centred.T, alpha=-1, out=scores)
         labels, best = self.labels[block.at], self.sq_distances[block.at]
-        torch.min(scores, dim=1, out=(best, labels))  # (b, k) -> (b,)
-        best.mul_(2).add_(_sq_norms(block.rows)).clamp_(min=0)
+        self._scores.fill(block.rows, self._centred, self._bias)
+        self._scores.best(best, labels)
+        best.mul_(-2).add_(_sq_norms(block.rows)).clamp_(min=0)
         return labels
 
 

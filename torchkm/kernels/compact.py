@@ -1,36 +1,29 @@
 """Narrow rows that are scored in every pass, in a handful of large operations.
 
 Where rows are short, to find out which of them to score costs more than to score them all. They
-are kept the way the products want them: as columns to be scored, and as float64 rows to be added
-up. Which cluster a row belongs to is a matrix of zeros and ones, and both the labels and the sums
-are products with it.
+are kept in runs, as the operations want them; what is added up, in float64, is what changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from torchkm.kernels.layout import sum_dtype
+from torchkm.kernels.layout import RUN, sum_dtype
 from torchkm.kernels.precision import in_full_precision
-from torchkm.kernels.rows import OrderedRows, parts
+from torchkm.kernels.rows import OrderedRows, Places, parts
+from torchkm.kernels.runs import count, finder
 from torchkm.kernels.tracker import Followed
 
 # Scores held at once: they should stay in cache from one operation to the next.
 _SCORES = 2**18
-_FEWEST_ROWS, _MOST_ROWS = 2**10, 2**15
 
-# Sums of up to so many numbers come from a product, and of as many as make so many with the rows,
-# as long as the numbers of all rows stay in cache; others change by the rows that move.
-_FEW, _FEW_WITH_ROWS, _CACHED = 2**8, 2**20, 2**17
-
-# From so many centroids on, scores of a row lie side by side: then each operation gives a thread
-# the same rows, and they stay in its cache. With fewer the least takes too long to find so.
-_MANY = 32
+# Rows added up at once.
+_PART = 2**10
 
 # Rows are shifted in their own dtype and all else is float64, so that an inertia from sums lasts.
 _CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-4}
@@ -39,22 +32,21 @@ _CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-4}
 _ANEW = 0.25
 
 
-class Block(NamedTuple):
-    """Rows that are scored at once, and room for what is found of them."""
+class _Group(NamedTuple):
+    """Runs that are scored at once, and room for what is found of them."""
 
-    columns: Tensor  # (d + 1, b), the last row is ones
-    rows: Tensor  # (b, d + 2), see Compact
-    named: tuple[Tensor, Tensor]  # (2, b), of passes that take turns
-    scores: Tensor  # (k, b), then 1 where a column's label is the row's
-    best: Tensor  # (b,)
-    exact: Tensor  # (k, b), room for these ones in float64
+    at: slice  # of places, the last of them maybe of no row yet
+    columns: Tensor  # (g, d + 2, RUN), the last two are ones
+    against: Tensor  # (g, k, d + 2), all alike
+    scores: Tensor  # (g, k, RUN)
+    find_best: tuple[Callable[[], None], Callable[[], None]]  # of passes that take turns
 
 
 class Compact:
     """Rows that come in, in order, and are all scored in each pass: a ``Tracker`` of narrow rows.
 
-    Each row is kept as ``[w (x - origin), w, 1 where w > 0]`` for its weight w, so that one product
-    gives sums, counts and numbers of members. What is as small as the centroids is NumPy's to
+    Each row is kept as ``[x - origin, 1, 1]``: what makes scores of products, and with the weight
+    of the row sums, counts and numbers of members. What is as small as the centroids is NumPy's to
     compute, whose calls take half the time of torch's; so this is for a CPU.
 
     Attributes:
@@ -65,33 +57,28 @@ class Compact:
 
     def __init__(self, rows: OrderedRows, sample_weight: Tensor | None, k: int) -> None:
         n, d = rows.x.shape
-        device, dtype, exact = rows.x.device, rows.origin.dtype, sum_dtype(rows.x.device)
+        dtype, exact = rows.origin.dtype, sum_dtype(rows.x.device)
         self.precision, self.cancelled = str(dtype).removeprefix("torch."), _CANCELLED[dtype]
         self._ordered, self._weight, self._d = rows, sample_weight, d
         self._origin = rows.origin.to(exact)
         self._origin_array = self._origin.numpy()
-        self._blocks: list[Block] = []
-        self._size = min(n, min(max(_SCORES // k, _FEWEST_ROWS), _MOST_ROWS))
-        small = k * (d + 2) <= max(_FEW, _FEW_WITH_ROWS // n)
-        self._by_product = small and n * (d + 2) <= _CACHED
-        # Where all members have weight and are added up, one of two clusters shows in the totals.
-        self._tells = self._by_product and sample_weight is None
-        self._scores = rows.origin.new_empty(k * self._size)
-        self._exact = self._scores.to(exact) if self._by_product else self._scores
-        self._rows = torch.empty(n, d + 2, dtype=exact, device=device)
-        self._aim = np.zeros((k, d + 2))  # [-c, |c|^2 / 2, 0]
-        self._centred, self._half_norms = self._aim[:, :d], self._aim[:, d]
+        self._kept = rows.origin.new_zeros(count(n) * RUN, d + 2)
+        self._kept[:, d:] = 1
+        self._weights = self._kept.new_empty(0 if sample_weight is None else n, 1, dtype=exact)
+        self._part = torch.empty(_PART, d + 2, dtype=exact)
+        self._aim = np.zeros((k, d + 2))  # [c, -|c|^2 / 2, 0]
+        self._centred, self._bias = self._aim[:, :d], self._aim[:, d]
         # The same to score against, in the dtype of the rows.
-        self._against = torch.from_numpy(self._aim)[:, :-1].to(dtype)
+        self._against = torch.from_numpy(self._aim).to(dtype)
         self._against_array = self._against.numpy()
         self._at: Tensor | None = None
-        # A product with the members gives each row's label, and how many clusters it has.
-        self._naming = torch.ones(2, k, dtype=dtype, device=device)
-        torch.arange(k, out=self._naming[0])
-        self._named = torch.full((2, 2, n), -1, dtype=dtype, device=device)
+        self._scores = rows.origin.new_empty(max(1, _SCORES // (k * RUN)), k, RUN)
+        self._best = rows.origin.new_empty(len(self._scores) * RUN)
+        self._groups: list[_Group] = []
+        self._named = torch.full((2, len(self._kept)), -1)
         self._turn = 0  # this pass writes there, and the one before has written to the other
         self._n_rows = self._n_labelled = 0
-        self._totals = torch.zeros(k, d + 2, dtype=exact, device=device)
+        self._totals = torch.zeros(k, d + 2, dtype=exact)
         self._all_totals = self._totals.numpy()
         self._sums, self.counts = self._totals[:, :d], self._totals[:, d]
         self._divisors, self._members_of = self._totals[:, d : d + 1], self._totals[:, d + 1]
@@ -100,7 +87,7 @@ class Compact:
     @property
     def labels(self) -> Tensor:
         """Labels of the rows so far, by place."""
-        return self._labels_of(self._turn).to(torch.int64)
+        return self._labels_of(self._turn).clone()
 
     @property
     def n_rows(self) -> int:
@@ -137,18 +124,16 @@ class Compact:
         largest = self._enter() if self._n_rows > self._n_labelled else None
         self._aim_at(centroids)
         self._turn = 1 - self._turn
-        n_changed, members = self._label(self._against, careful=not self._tells)
-        if self._tells and sum(members) != self._n_labelled:
-            n_changed, members = self._label(self._against, careful=True)
-        n_empty = members.count(0)
+        self._label(self._against)
+        n_changed = self._add_up(anew=largest is not None)
+        n_empty = self._members_of.tolist().count(0)
         if n_empty:
             self._totals.masked_fill_((self._members_of == 0).unsqueeze(1), 0)
         return Followed(n_changed, self._n_rows, 0, n_empty, largest)
 
     def recount(self) -> None:
         """Add up all rows anew: what rounding left behind as rows came and went is gone."""
-        if not self._by_product:
-            self._count_all()
+        self._count_all()
 
     @in_full_precision
     def losses(self, centroids: Tensor, n_rows: int) -> Tensor:
@@ -159,18 +144,22 @@ class Compact:
         """
         self._aim_at(centroids)
         out = torch.zeros_like(self.counts)
-        for block, scores in self._scored(self._against):
-            inside = slice(0, max(0, n_rows))
-            n_rows -= len(block.rows)
-            (best, second), (labels, _) = scores[:, inside].topk(2, dim=0, largest=False)
-            rises = (second - best).to(out.dtype) * (2 * block.rows[inside, self._d])
+        for group, scores in self._scored(self._against):
+            at = group.at
+            inside = slice(0, max(0, min(n_rows, self._n_labelled) - at.start))
+            (best, second), (labels, _) = (
+                scores.transpose(0, 1).flatten(1)[:, inside].topk(2, dim=0)
+            )
+            rises = 2 * (best - second).to(out.dtype)
+            if len(self._weights):
+                rises *= self._weights[at, 0][inside]
             out.index_add_(0, labels, rises)
         return out
 
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of the labels about ``centroids (k, d)``."""
         self._aim_at(centroids)
-        return self.sq_norms + 2 * float(np.vdot(self._all_totals, self._aim))
+        return self.sq_norms - 2 * float(np.vdot(self._all_totals, self._aim))
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""
@@ -182,101 +171,84 @@ class Compact:
 
     def _enter(self) -> Tensor:
         """Take new rows in; return a bound ``()`` of how far they lie from the origin."""
-        d, new = self._d, slice(self._n_labelled, self._n_rows)
-        buffer = self._ordered.buffer(self._size)
-        for places in parts(new, self._size):
-            shifted = self._ordered.shifted(places, buffer)
-            self._rows[places, :d] = shifted
-            self._blocks.append(self._block(places, shifted))
-        rows = self._rows[new]
-        largest = torch.linalg.vector_norm(rows[:, :d])
-        squares = largest.square()
-        if self._weight is None:
-            rows[:, d:] = 1
-        else:
-            weight = self._weight[self._ordered.index(new)].to(rows.dtype)
-            squares = rows[:, :d].square().sum(1) @ weight
-            rows[:, :d] *= weight.unsqueeze(1)
-            rows[:, d], rows[:, d + 1] = weight, weight > 0
-        self.sq_norms += float(squares)
+        new = slice(self._n_labelled, self._n_rows)
+        buffer = self._ordered.buffer(len(self._best))
+        of_all = 0.0
+        for places in parts(new, len(self._best)):
+            rows = self._ordered.shifted(places, buffer)
+            self._kept[places, : self._d] = rows
+            squares = rows.to(self._origin.dtype).square_()
+            total = float(squares.sum())
+            of_all += total
+            if self._weight is not None:
+                weights = self._weight[self._ordered.index(places)].to(squares.dtype)
+                self._weights[places, 0] = weights
+                total = float(squares.sum(1) @ weights)
+            self.sq_norms += total
+        self._named[:, new] = -1
         self._n_labelled = self._n_rows
-        return largest.to(self._ordered.origin.dtype)
+        some = slice(0, count(self._n_rows))
+        self._groups = [self._group(part) for part in parts(some, len(self._scores))]
+        return torch.tensor(of_all**0.5, dtype=self._ordered.origin.dtype)
 
-    def _block(self, places: slice, shifted: Tensor) -> Block:
-        b, k = len(shifted), len(self._aim)
-        columns = shifted.new_ones(self._d + 1, b)
-        columns[: self._d] = shifted.T
-        scores = exact = self._shaped(self._scores[: k * b], b)
-        if self._exact is not self._scores:
-            exact = self._shaped(self._exact[: k * b], b)
-        first, second = self._named[:, :, places]
-        best = scores.new_empty(b)
-        return Block(columns, self._rows[places], (first, second), scores, best, exact)
+    def _group(self, part: slice) -> _Group:
+        g = part.stop - part.start
+        at, scores = slice(part.start * RUN, part.stop * RUN), self._scores[:g]
+        columns = self._kept[at].view(g, RUN, -1).transpose(1, 2)
+        against = self._against.expand(g, *self._against.shape)
+        first, second = (finder(scores, self._best[: g * RUN], named[at]) for named in self._named)
+        return _Group(at, columns, against, scores, (first, second))
 
     def _labels_of(self, turn: int) -> Tensor:
-        return self._named[turn, 0, : self._n_labelled]
-
-    def _shaped(self, room: Tensor, b: int) -> Tensor:
-        """Return ``room`` as ``(k, b)``; where k is large, with those of each row side by side."""
-        k = len(self._aim)
-        return room.view(k, b) if k < _MANY else room.view(b, k).T
+        return self._named[turn, : self._n_labelled]
 
     def _aim_at(self, centroids: Tensor) -> None:
         if centroids is self._at:
             return
         self._at = centroids
-        np.subtract(self._origin_array, centroids.numpy(), out=self._centred)
-        np.einsum("ij,ij->i", self._centred, self._centred, out=self._half_norms)
-        self._half_norms *= 0.5
+        np.subtract(centroids.numpy(), self._origin_array, out=self._centred)
+        np.einsum("ij,ij->i", self._centred, self._centred, out=self._bias)
+        self._bias *= -0.5
         if self._against.dtype != self._totals.dtype:
-            self._against_array[:] = self._aim[:, :-1]
+            self._against_array[:] = self._aim
 
-    def _scored(self, against: Tensor) -> Iterator[tuple[Block, Tensor]]:
-        """Yield each block and its scores ``(k, b)``: half squared distances but for row norms."""
-        for block in self._blocks:
-            yield block, torch.mm(against, block.columns, out=block.scores)
+    def _scored(self, against: Tensor) -> Iterator[tuple[_Group, Tensor]]:
+        """Yield each group and its scores ``(g, k, RUN)``, but for half the squares of rows."""
+        for group in self._groups:
+            yield group, torch.bmm(group.against, group.columns, out=group.scores)
 
     @in_full_precision
-    def _label(self, against: Tensor, careful: bool) -> tuple[int, list[float]]:
-        """Label and add up all rows; return how many moved, and how many each cluster has.
+    def _label(self, against: Tensor) -> None:
+        for group, _ in self._scored(against):
+            group.find_best[self._turn]()
 
-        A row that is as near to several centroids is of all of them, unless this is ``careful``.
-        """
-        for block, scores in self._scored(against):
-            torch.amin(scores, 0, out=block.best)
-            members = torch.eq(scores, block.best, out=scores)
-            named = torch.mm(self._naming, members, out=block.named[self._turn])
-            if careful and named[1].sum().item() != len(block.rows):
-                first_of_equals(members, named)
-            if self._by_product:
-                exact = members if block.exact is block.scores else block.exact.copy_(members)
-                kept = int(block is not self._blocks[0])
-                torch.addmm(self._totals, exact, block.rows, beta=kept, out=self._totals)
+    def _add_up(self, anew: bool) -> int:
+        """Bring the totals up to the labels; return how many have changed."""
         before, now = self._labels_of(1 - self._turn), self._labels_of(self._turn)
-        return self._add_up(before, now), self._members_of.tolist()
-
-    def _add_up(self, before: Tensor, now: Tensor) -> int:
-        """Bring the totals up to labels ``now (n,)``; return how many differ from ``before``."""
-        changed = before != now
-        if self._by_product:
-            return int(changed.count_nonzero())
-        index = changed.nonzero().squeeze(1)
-        if len(index) > _ANEW * len(now):
+        index = torch.from_numpy(np.flatnonzero(before.numpy() != now.numpy()))
+        n_changed = len(index)
+        if anew or n_changed > _ANEW * len(now):
             self._count_all()
-            return len(index)
-        rows = self._rows.index_select(0, index)
-        self._totals.index_add_(0, before[index].to(torch.int64), rows, alpha=-1)
-        self._totals.index_add_(0, now[index].to(torch.int64), rows)
-        return len(index)
+        elif n_changed:
+            for some in parts(index, _PART):
+                rows = self._to_add(some)
+                self._totals.index_add_(0, before.index_select(0, some), rows, alpha=-1)
+                self._totals.index_add_(0, now.index_select(0, some), rows)
+        return n_changed
 
     def _count_all(self) -> None:
-        self._totals.zero_().index_add_(0, self.labels, self._rows[: self._n_labelled])
+        labels = self._labels_of(self._turn)
+        self._totals.zero_()
+        for places in parts(slice(0, self._n_labelled), _PART):
+            self._totals.index_add_(0, labels[places], self._to_add(places))
 
-
-def first_of_equals(members: Tensor, named: Tensor) -> None:
-    """Leave rows that are equally near to several centroids to the first of them."""
-    tied = (named[1] != 1).nonzero().squeeze(1)  # (t,)
-    some = members[:, tied]  # (k, t)
-    first = some.argmax(0, keepdim=True)
-    members[:, tied] = some.zero_().scatter_(0, first, 1)
-    named[0, tied] = first[0].to(named.dtype)
+    def _to_add(self, places: Places) -> Tensor:
+        """Return ``[w (x - origin), w, 1 where w > 0]`` of up to ``_PART`` rows in float64."""
+        kept = self._kept
+        some = kept[places] if isinstance(places, slice) else kept.index_select(0, places)
+        rows = self._part[: len(some)].copy_(some)
+        if len(self._weights):
+            weights = self._weights[places]
+            rows *= weights
+            torch.gt(weights[:, 0], 0, out=rows[:, -1])
+        return rows

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels.layout import rows_per_block
-from torchkm.kernels.rows import OrderedRows, Places, length, parts, take_out
+from torchkm.kernels.rows import OrderedRows, Places, length, parts
+from torchkm.kernels.runs import Scores
 
 
 class Scored(NamedTuple):
@@ -58,7 +59,7 @@ class DirectScorer:
         self.norms = rows.origin.new_empty(len(rows))  # (n,)
         self.n_scored = 0
         self._buffer = rows.buffer(rows_per_block(rows.x, k))
-        self._scores = rows.origin.new_empty(len(self._buffer), k)
+        self._scores = Scores(len(self._buffer), rows.origin.new_empty(k, 0))
 
     @property
     def n_rescored(self) -> int:
@@ -106,14 +107,12 @@ class DirectScorer:
         return Scored(labels, self.norms.new_empty(size), self.norms.new_empty(size))
 
     def _look(self, rows: Tensor, places: Places, into: Scored) -> None:
-        scores = self._scores[: len(rows)]
-        torch.addmm(self.half_norms, rows, self._centred.T, alpha=-1, out=scores)
         labels, best, leads = into
-        torch.min(scores, dim=1, out=(best, labels))  # (b, k) -> (b,)
-        take_out(scores, labels, torch.inf)
-        torch.amin(scores, dim=1, out=leads)
+        self._scores.fill(rows, self._centred, -self.half_norms)
+        self._scores.best(best, labels)
+        self._scores.best_but(labels, leads)
         per_norm, at_least = self.rounding
         norms = self.norms[places]
         rounding = norms * per_norm + at_least
-        leads.sub_(best).sub_(rounding)
-        best.mul_(2).add_(norms.square()).add_(rounding).clamp_(min=0)
+        torch.sub(best, leads, out=leads).sub_(rounding)
+        best.mul_(-2).add_(norms.square()).add_(rounding).clamp_(min=0)

@@ -21,7 +21,6 @@ from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.scorer import PRECISIONS
 from torchkm.kernels.sparse_tracker import SparseTracker
-from torchkm.kernels.tiny import Tiny, is_tiny
 from torchkm.kernels.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -241,5 +240,5 @@ def track(
         return SparseTracker(x.unit if unit_rows else x, sample_weight, k)
     rows = OrderedRows(x, order, origin, unit_rows)
     if is_compact(x, precision):
-        return (Tiny if is_tiny(x, k) else Compact)(rows, sample_weight, k)
+        return Compact(rows, sample_weight, k)
     return Tracker(rows, sample_weight, k, precision)

@@ -16,6 +16,9 @@ _BLOCK_ELEMENTS = {"cpu": 2**20}
 _BLOCK_ELEMENTS_ELSEWHERE = 2**26
 _FEWEST_ROWS, _MOST_ROWS = 256, 2**13
 
+# Rows whose scores lie side by side; see runs.py. A block is best made of whole runs.
+RUN = 256
+
 # Rows converted to float64 at once to be added up: few on a CPU, where they should stay in cache.
 _PART_ROWS = {"cpu": 256}
 
@@ -63,7 +66,8 @@ def rows_per_block(x: Rows, k: int) -> int:
 def rows_of(width: int, device: torch.device) -> int:
     """Return how many rows to hold at once where each takes ``width`` numbers."""
     budget = _BLOCK_ELEMENTS.get(device.type, _BLOCK_ELEMENTS_ELSEWHERE)
-    return min(max(budget // width, _FEWEST_ROWS), _MOST_ROWS)
+    rows = min(max(budget // width, _FEWEST_ROWS), _MOST_ROWS)
+    return rows - rows % RUN if rows > RUN else rows
 
 
 def rows_per_part(device: torch.device) -> int:

@@ -17,6 +17,7 @@ from torchkm.kernels import bfloat16
 from torchkm.kernels.bfloat16 import SUM_UNIT, UNIT, above, digits
 from torchkm.kernels.layout import compute_dtype
 from torchkm.kernels.rows import parts, take_out
+from torchkm.kernels.runs import Scores
 from torchkm.kernels.scratch import room
 from torchkm.kernels.subspace import Aim, Found, Subspace, among, is_worth_it, vanished
 
@@ -107,25 +108,26 @@ def _product(centred: _Centred, x: Tensor) -> _Rough | _Projected | _Plain:
         return _Rough(centred, len(x))
     if len(x) >= _ENOUGH_ROWS and is_worth_it(k, d, centred.centroids.dtype, _WORTH_A_LOOK):
         return _Projected(centred, len(x))
-    return _Plain(centred)
+    return _Plain(centred, len(x))
 
 
 class _Plain:
     """Scores in the dtype of the centroids."""
 
-    def __init__(self, centred: _Centred) -> None:
+    def __init__(self, centred: _Centred, n: int) -> None:
         self._centroids, self._bias, norms, _ = centred
         self.dtype = norms.dtype
-        self.size = _rows_at_once(*self._centroids.shape)
+        self.size = min(n, _rows_at_once(*self._centroids.shape))
+        self._scores = Scores(self.size, self._centroids)
         self._per_norm, self._lost = centred.rounding()
 
     def score(self, rows: Tensor, found: Found) -> None:
         """Fill in what is ``found`` of ``rows (b, d)``."""
         rows = rows.to(self.dtype)
-        scores = torch.addmm(self._bias, rows, self._centroids.T)  # (b, k)
-        torch.max(scores, 1, out=(found.best, found.labels))  # (b, k) -> (b,)
-        take_out(scores, found.labels, -torch.inf)
-        torch.sub(found.best, scores.amax(1), out=found.leads)
+        self._scores.fill(rows, self._centroids, self._bias)
+        self._scores.best(found.best, found.labels)
+        self._scores.best_but(found.labels, found.leads)
+        torch.sub(found.best, found.leads, out=found.leads)
         torch.linalg.vector_norm(rows, dim=1, out=found.norms)
         found.leads.sub_(found.norms * self._per_norm + self._lost)
 
@@ -138,7 +140,7 @@ class _Projected:
         # Rows are not centred: what they share lies along the mean.
         self._subspace = Subspace(centroids, _DIRECTIONS, mean)
         self._aim = Aim(self._subspace, centroids, bias, centred.rounding())
-        self._plain = _Plain(centred)
+        self._plain = _Plain(centred, n)
         self.dtype = norms.dtype
         self.size = max(1, min(n, _BOUNDS // len(bias), _MOST_ROWS))
 

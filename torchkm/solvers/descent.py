@@ -157,11 +157,15 @@ class Descent:
 
     def follow_means(self) -> float:
         """Bring the labels up to the means, without a step; return the inertia about them."""
-        if not torch.equal(self.means, self._followed):
-            self.tracker.follow(self.means)
+        return self.follow(self.means)
+
+    def follow(self, centroids: Tensor) -> float:
+        """Bring the labels up to ``centroids (k, d)``, without a step; return the inertia then."""
+        if not torch.equal(centroids, self._followed):
+            self.tracker.follow(centroids)
         if self.problem.sample_weight is not None:
             self.tracker.recount()  # heavy rows that left may have taken the digits of light ones
-        return self.tracker.inertia(self.means)
+        return self.tracker.inertia(centroids)
 
     def labels(self) -> Tensor:
         """Return the labels ``(n,)`` of the last pass, by row."""

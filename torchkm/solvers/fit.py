@@ -251,12 +251,12 @@ def _by_rule(
         return _lloyd_on_device(problem, k, init, n_init, effort, generator)
     check_finite(problem.x)
     mean, variance = mean_and_variance(problem)
-    problem = problem.from_origin(mean)  # as in scikit-learn
+    problem = problem.from_origin(mean.to(problem.origin.dtype))  # as in scikit-learn
     stopping = Stopping(effort.max_iter, effort.tol * variance, effort.watch)
 
     def one_run() -> Fit:
         centroids = seeds(problem, k, init, generator)
-        if isinstance(rule, Lloyd) and kernels.is_compact(problem.x):
+        if isinstance(rule, Lloyd):
             return lloyd(problem, centroids, stopping)
         return run(problem, centroids, rule, batch_size, stopping, generator)
 

@@ -1,4 +1,4 @@
-"""Lloyd's passes over rows that are few or narrow: the loop of ``loop.py`` in fewer steps."""
+"""Lloyd's passes: the loop of ``loop.py`` with labels that are followed from pass to pass."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from torchkm.functional.problem import Problem
 from torchkm.solvers.descent import Descent
-from torchkm.solvers.loop import Fit, Stopping, assigned, status_of
+from torchkm.solvers.loop import Fit, Stopping, status_of
 from torchkm.solvers.outcome import Status
 
 
@@ -20,4 +20,7 @@ def lloyd(problem: Problem, centroids: Tensor, stopping: Stopping) -> Fit:
         status = status_of(record, descent.means, stopping)
         if status is not None:
             end = start if status is Status.LABELS_UNCHANGED else descent.means
-            return assigned(problem, end, status, descent.history)
+            descent.follow(end)
+            labels, inertia = descent.labels(), descent.inertia(end)
+            precision = str(end.dtype).removeprefix("torch.")
+            return Fit(end, labels, inertia, status, tuple(descent.history), precision)
