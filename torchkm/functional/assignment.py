@@ -102,6 +102,7 @@ def nearest(problem: Problem, centroids: Tensor) -> Assignment:
     return Assignment(*kernels.nearest(problem.x, centroids, problem.unit_rows, problem.origin))
 
 
+@torch.no_grad()
 def labels_of(x: Any, centroids: Any, metric: str) -> Tensor:
     """Return the labels ``(n,)`` that ``assign`` gives rows ``x``, without distances.
 

@@ -39,6 +39,20 @@ def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tu
     return search.labels, search.sq_distances
 
 
+def labels(
+    x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ``labels (n,)`` of the nearest centroids, and how far rows lie off.
+
+    That is squared distances from the origin, added up over each block, ``(m,)``.
+    """
+    search, far = _Search(x, centroids, origin), []
+    for block in _blocks(x, search.shift, rows_per_block(x, len(centroids)), unit_rows):
+        far.append(torch.linalg.vector_norm(block.rows))
+        search.label(block)
+    return search.labels, torch.stack(far).square_()
+
+
 def nearest_and_sums(
     x: Tensor,
     centroids: Tensor,
@@ -153,11 +167,16 @@ class _Search:
 
     def __call__(self, block: _Block) -> Tensor:
         """Fill in one block and return its ``labels (b,)``."""
+        labels, best = self.label(block)
+        best.mul_(-2).add_(_sq_norms(block.rows)).clamp_(min=0)
+        return labels
+
+    def label(self, block: _Block) -> tuple[Tensor, Tensor]:
+        """Return the ``labels (b,)`` of one block, and their scores where distances go."""
         labels, best = self.labels[block.at], self.sq_distances[block.at]
         self._scores.fill(block.rows, self._centred, self._bias)
         self._scores.best(best, labels)
-        best.mul_(-2).add_(_sq_norms(block.rows)).clamp_(min=0)
-        return labels
+        return labels, best
 
 
 class _Totals:

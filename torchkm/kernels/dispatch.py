@@ -144,12 +144,17 @@ def nearest_and_sums(
 
 @in_full_precision
 def labels(x: Rows, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor | None]:
-    """Return ``labels (n,)`` and squared distances ``(m,)`` of the rows that had to be measured.
+    """Return ``labels (n,)`` and squares ``(m,)`` that are finite only where rows are.
 
     None of them where the labels of all were proven without.
     """
     if unit_rows or isinstance(x, CsrRows) or not proof.pays(x):
-        return nearest(x, centroids, unit_rows, origin_of(x, unit_rows))
+        origin = origin_of(x, unit_rows)
+        if _backend(x, centroids) is blocked:
+            found, far = blocked.labels(x, centroids, unit_rows, origin)
+            if bool(torch.isfinite(far).all()):  # added up, they may not be where rows are
+                return found, far
+        return nearest(x, centroids, unit_rows, origin)
     found, doubtful = proof.labels(x, centroids)
     if not len(doubtful):
         return found, None
