@@ -24,6 +24,7 @@ from torchkm.kernels.layout import (
     unit,
 )
 from torchkm.kernels.runs import Scores
+from torchkm.kernels.scratch import room_for
 
 
 class _Block(NamedTuple):
@@ -39,9 +40,7 @@ def nearest(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tu
     return search.labels, search.sq_distances
 
 
-def labels(
-    x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
-) -> tuple[Tensor, Tensor]:
+def labels(x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` of the nearest centroids, and how far rows lie off.
 
     That is squared distances from the origin, added up over each block, ``(m,)``.
@@ -160,8 +159,9 @@ class _Search:
         self.shift = origin.to(dtype)  # (d,)
         self._centred = centroids - self.shift  # (k, d)
         self._bias = _norms_of_centroids(self._centred) / -2  # (k,)
-        n = len(x)
-        self._scores = Scores(min(rows_per_block(x, len(centroids)), n), self._centred)
+        n, k = len(x), len(centroids)
+        size = min(rows_per_block(x, k), n)
+        self._scores = Scores(room_for("scores in runs", size, k, self._centred))
         self.labels = torch.empty(n, dtype=torch.int64, device=x.device)
         self.sq_distances = x.new_empty(n, dtype=dtype)
 
@@ -191,7 +191,8 @@ class _Totals:
         self._sample_weight = sample_weight
         self._counts = shift.new_zeros(k, dtype=dtype)
         self._sums = shift.new_zeros(k, len(shift), dtype=dtype)
-        self._part = shift.new_empty(rows_per_part(shift.device), len(shift), dtype=dtype)
+        size = rows_per_part(len(shift), shift.device)
+        self._part = room_for("rows to add", size, len(shift), self._sums)
 
     def add(self, block: _Block, labels: Tensor) -> None:
         """Add each row to the cluster of its label; of each of them, where there are ``(b, r)``."""
@@ -215,7 +216,7 @@ class _Totals:
 
 def _blocks(x: Tensor, shift: Tensor, size: int, unit_rows: bool) -> Iterator[_Block]:
     """Yield the rows block by block, converted to the dtype of ``shift`` and shifted by it."""
-    buffer = shift.new_empty(min(size, len(x)), len(shift))
+    buffer = room_for("rows of a block", min(size, len(x)), len(shift), shift)
     for start in range(0, len(x), size):
         at = slice(start, min(start + size, len(x)))
         rows = buffer[: at.stop - at.start]

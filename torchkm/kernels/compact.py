@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchkm.kernels.layout import RUN, sum_dtype
+from torchkm.kernels.layout import RUN, rows_per_part, sum_dtype
 from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows, Places, parts
 from torchkm.kernels.runs import count, finder
@@ -21,9 +21,6 @@ from torchkm.kernels.tracker import Followed
 
 # Scores held at once: they should stay in cache from one operation to the next.
 _SCORES = 2**18
-
-# Rows added up at once.
-_PART = 2**10
 
 # Rows are shifted in their own dtype and all else is float64, so that an inertia from sums lasts.
 _CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-4}
@@ -65,7 +62,8 @@ class Compact:
         self._kept = rows.origin.new_zeros(count(n) * RUN, d + 2)
         self._kept[:, d:] = 1
         self._weights = self._kept.new_empty(0 if sample_weight is None else n, 1, dtype=exact)
-        self._part = torch.empty(_PART, d + 2, dtype=exact)
+        size = min(n, rows_per_part(d, rows.x.device))
+        self._part = torch.empty(size, d + 2, dtype=exact)
         self._aim = np.zeros((k, d + 2))  # [c, -|c|^2 / 2, 0]
         self._centred, self._bias = self._aim[:, :d], self._aim[:, d]
         # The same to score against, in the dtype of the rows.
@@ -159,7 +157,9 @@ class Compact:
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of the labels about ``centroids (k, d)``."""
         self._aim_at(centroids)
-        return self.sq_norms - 2 * float(np.vdot(self._all_totals, self._aim))
+        # Not NumPy's: its library gives larger products to threads that keep torch's from working.
+        across = torch.dot(self._totals.view(-1), torch.from_numpy(self._aim).view(-1))
+        return self.sq_norms - 2 * float(across)
 
     def by_row(self, by_place: Tensor) -> Tensor:
         """Bring values of the rows so far from their places to where the rows lie, ``(n,)``."""
@@ -230,7 +230,7 @@ class Compact:
         if anew or n_changed > _ANEW * len(now):
             self._count_all()
         elif n_changed:
-            for some in parts(index, _PART):
+            for some in parts(index, len(self._part)):
                 rows = self._to_add(some)
                 self._totals.index_add_(0, before.index_select(0, some), rows, alpha=-1)
                 self._totals.index_add_(0, now.index_select(0, some), rows)
@@ -239,11 +239,11 @@ class Compact:
     def _count_all(self) -> None:
         labels = self._labels_of(self._turn)
         self._totals.zero_()
-        for places in parts(slice(0, self._n_labelled), _PART):
+        for places in parts(slice(0, self._n_labelled), len(self._part)):
             self._totals.index_add_(0, labels[places], self._to_add(places))
 
     def _to_add(self, places: Places) -> Tensor:
-        """Return ``[w (x - origin), w, 1 where w > 0]`` of up to ``_PART`` rows in float64."""
+        """Return ``[w (x - origin), w, 1 where w > 0]`` of some rows, in float64."""
         kept = self._kept
         some = kept[places] if isinstance(places, slice) else kept.index_select(0, places)
         rows = self._part[: len(some)].copy_(some)

@@ -59,7 +59,7 @@ class DirectScorer:
         self.norms = rows.origin.new_empty(len(rows))  # (n,)
         self.n_scored = 0
         self._buffer = rows.buffer(rows_per_block(rows.x, k))
-        self._scores = Scores(len(self._buffer), rows.origin.new_empty(k, 0))
+        self._scores = Scores(rows.origin.new_empty(len(self._buffer), k))
 
     @property
     def n_rescored(self) -> int:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Rows so narrow, or so few numbers in all, are scored in every pass: to find out which of them to
 # score takes longer. They are kept once more, and in float64, up to so many numbers.
-_NARROW, _FEW, _KEPT = 64, 2**19, 2**23
+_NARROW, _FEW, _KEPT = 64, 2**21, 2**23
 
 
 def _in_blocks(x: Rows) -> ModuleType:
@@ -150,7 +150,7 @@ def labels(x: Rows, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor 
     """
     if unit_rows or isinstance(x, CsrRows) or not proof.pays(x):
         origin = origin_of(x, unit_rows)
-        if _backend(x, centroids) is blocked:
+        if isinstance(x, Tensor) and _backend(x, centroids) is blocked:
             found, far = blocked.labels(x, centroids, unit_rows, origin)
             if bool(torch.isfinite(far).all()):  # added up, they may not be where rows are
                 return found, far

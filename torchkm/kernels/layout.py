@@ -19,8 +19,8 @@ _FEWEST_ROWS, _MOST_ROWS = 256, 2**13
 # Rows whose scores lie side by side; see runs.py. A block is best made of whole runs.
 RUN = 256
 
-# Rows converted to float64 at once to be added up: few on a CPU, where they should stay in cache.
-_PART_ROWS = {"cpu": 256}
+# Numbers turned into float64 at once to be added up: few on a CPU, where they should stay in cache.
+_PART_ELEMENTS = {"cpu": 2**17}
 
 # Enough that some rows far off do not move their median, and too few to cost time.
 _ORIGIN_ROWS = 17
@@ -70,6 +70,7 @@ def rows_of(width: int, device: torch.device) -> int:
     return rows - rows % RUN if rows > RUN else rows
 
 
-def rows_per_part(device: torch.device) -> int:
-    """Return how many rows of a block to add up at once."""
-    return _PART_ROWS.get(device.type, _MOST_ROWS)
+def rows_per_part(d: int, device: torch.device) -> int:
+    """Return how many rows of a block to add up at once, of ``d`` numbers each."""
+    budget = _PART_ELEMENTS.get(device.type, _BLOCK_ELEMENTS_ELSEWHERE)
+    return min(max(budget // d, _FEWEST_ROWS), _MOST_ROWS)

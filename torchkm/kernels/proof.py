@@ -118,7 +118,7 @@ class _Plain:
         self._centroids, self._bias, norms, _ = centred
         self.dtype = norms.dtype
         self.size = min(n, _rows_at_once(*self._centroids.shape))
-        self._scores = Scores(self.size, self._centroids)
+        self._scores = Scores(room("scores in runs", self.size, len(self._bias), norms.dtype))
         self._per_norm, self._lost = centred.rounding()
 
     def score(self, rows: Tensor, found: Found) -> None:

@@ -13,6 +13,8 @@ from torchkm.kernels import bfloat16
 from torchkm.kernels.bfloat16 import LARGEST_NORM, SMALLEST_NORM, digits
 from torchkm.kernels.layout import compute_dtype, unit
 from torchkm.kernels.rows import parts
+from torchkm.kernels.runs import Scores
+from torchkm.kernels.scratch import room_for
 
 # Columns behind the numbers, what the width is rounded up to, and rows at once.
 _EXTRA, _TILE, _ROWS_AT_ONCE = 6, 32, 2**10
@@ -35,9 +37,11 @@ def sums(
     product = (_Bfloat16 if bfloat16.pays_for(x, k) else _Float32)(centred, half_norms)
     counts, total = torch.zeros(k, dtype=torch.float64), torch.zeros(k, d, dtype=dtype)
     sq_norms = torch.zeros((), dtype=torch.float64)
+    buffer = room_for("rows of a block", min(len(x), _ROWS_AT_ONCE), d, centred)
     for part in parts(slice(0, len(x)), _ROWS_AT_ONCE):
         rows = x[part].to(dtype)
-        rows = (unit(rows) if unit_rows else rows) - origin  # (b, d)
+        rows = unit(rows) if unit_rows else rows
+        rows = torch.sub(rows, origin, out=buffer[: len(rows)])  # (b, d)
         norms = torch.linalg.vector_norm(rows, dim=1)
         if not bool(((norms < LARGEST_NORM) & ((norms > SMALLEST_NORM) | (norms == 0))).all()):
             return None
@@ -66,11 +70,17 @@ class _Bfloat16:
 
 class _Float32:
     def __init__(self, centred: Tensor, half_norms: Tensor) -> None:
-        self._right, self._bias = centred.float().T, -half_norms.float()
+        self._centred, self._bias = centred.float(), -half_norms.float()
+        self._scores = Scores(
+            room_for("scores in runs", _ROWS_AT_ONCE, len(centred), self._centred)
+        )
 
     def labels(self, rows: Tensor, _: Tensor) -> Tensor:
         """Return the labels ``(b,)`` of ``rows (b, d)``."""
-        return torch.addmm(self._bias, rows.float(), self._right).max(1).indices
+        self._scores.fill(rows.float(), self._centred, self._bias)
+        labels = torch.empty(len(rows), dtype=torch.int64)
+        self._scores.best(self._bias.new_empty(len(rows)), labels)
+        return labels
 
 
 def _operand(rows: Tensor, behind: Tensor) -> Tensor:

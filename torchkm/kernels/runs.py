@@ -52,12 +52,11 @@ class Scores:
     """Scores ``x'c + bias`` of some rows at a time, and room for them.
 
     Args:
-        size: how many rows at most.
-        centroids: like those ``(k, d)`` to come.
+        room: for numbers of as many rows as come at most, times centroids.
     """
 
-    def __init__(self, size: int, centroids: Tensor) -> None:
-        self._room = centroids.new_empty(size * len(centroids))
+    def __init__(self, room: Tensor) -> None:
+        self._room = room.view(-1)
         self._parts: list[_Part] = []
 
     def fill(self, rows: Tensor, centroids: Tensor, bias: Tensor) -> None:

@@ -22,3 +22,13 @@ def room(name: str, rows: int, width: int, dtype: torch.dtype) -> Tensor:
             kept = torch.empty(size, dtype=dtype)
         setattr(_KEPT, name, kept)
     return kept[:size].view(rows, width)
+
+
+def room_for(name: str, rows: int, width: int, like: Tensor) -> Tensor:
+    """Return a ``room`` of the dtype and device of ``like``: fresh memory where there is no CPU's.
+
+    What is compiled gets fresh memory too.
+    """
+    if like.device.type != "cpu" or torch.compiler.is_compiling():
+        return like.new_empty(rows, width)
+    return room(name, rows, width, like.dtype)

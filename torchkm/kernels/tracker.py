@@ -69,7 +69,7 @@ class Tracker:
         self._slack = rows.origin.new_empty(n)  # (n,) by how far centroids may still move
         self._at: Tensor | None = None  # (k, d) the centroids that the labels belong to
         self._n_rows = self._n_labelled = 0
-        self._part = rows.buffer(rows_per_part(device))
+        self._part = rows.buffer(rows_per_part(d, device))
         self._converted = torch.empty_like(self._part, dtype=dtype)
         self._members = torch.zeros(k, dtype=torch.int64, device=device)  # rows with weight
         self.counts = torch.zeros(k, dtype=dtype, device=device)

@@ -126,6 +126,7 @@ class Sampled(NamedTuple):
     status: Status
 
 
+@torch.no_grad()
 def learn(problem: Problem, learner: Learner, draws: Draws, patience: Patience) -> Sampled:
     """Make steps on drawn batches until ``patience`` ends."""
     average = _Average(len(problem.x))
