@@ -30,6 +30,9 @@ from common.machine import describe_machine
 _HERE = Path(__file__).parent
 _SIDES = {"torchkm": "torchkm.cluster", "scikit-learn": "sklearn.cluster"}
 
+# How a method is called, behind the number of clusters.
+_CALLS = {"fit": ").fit", "given": ", init=given).fit", "predict": ").predict"}
+
 # Rows that a long fit is warmed up with, and rows that are predicted.
 _WARM_ROWS, _PREDICTED = 3000, 10_000
 
@@ -46,7 +49,7 @@ class Case:
     Attributes:
         group: table that it belongs to.
         estimator: name of the class.
-        method: "fit" or "predict".
+        method: "fit", "given" for a fit from given centroids, or "predict".
         rows: name of the rows: "mnist", "iris", "csr-20000x10000", "blobs-2000x8", ...
         dtype: of the rows.
         k: number of clusters.
@@ -110,6 +113,21 @@ def of_mnist() -> Iterable[Case]:
         yield Case("mnist", "KMeans", "predict", "mnist", "float32", k, 20)
 
 
+def of_given() -> Iterable[Case]:
+    """Fits from the first rows as centroids, where both sides make Lloyd's passes."""
+    for k in (10, 64, 256):
+        yield Case("given", "KMeans", "given", "mnist", "float32", k, 1)
+    for rows, k, repeats in (("2000x8", 8, 20), ("20000x8", 64, 10), ("20000x64", 64, 10)):
+        yield Case("given", "KMeans", "given", f"uniform-{rows}", "float32", k, repeats)
+        yield Case("given", "KMeans", "given", f"uniform-{rows}", "float64", k, repeats)
+
+
+def of_narrow() -> Iterable[Case]:
+    """Predictions of narrow rows."""
+    for rows, k in (("2000x8", 8), ("10000x8", 8), ("10000x8", 64), ("10000x64", 64)):
+        yield Case("narrow", "KMeans", "predict", f"blobs-{rows}", "float32", k, 100)
+
+
 def of_batches() -> Iterable[Case]:
     """Fits that learn from batches."""
     for k in (10, 64, 256):
@@ -149,10 +167,12 @@ def of_small() -> Iterable[Case]:
 
 GROUPS = {
     "mnist": of_mnist,
+    "given": of_given,
     "minibatch": of_batches,
     "float64": of_double,
     "sparse": of_sparse,
     "iris": of_iris,
+    "narrow": of_narrow,
     "small": of_small,
 }
 
@@ -186,8 +206,9 @@ def timed(case: Case, side: str, number: int, root: str) -> dict[str, float]:
     else:
         warm = rows if case.repeats > 1 else rows[:_WARM_ROWS]
         make(case.k, random_state=0).fit(warm)
+        given = {"init": rows[: case.k].copy(), "n_init": 1} if case.method == "given" else {}
         seeds = range(number * case.repeats, (number + 1) * case.repeats)
-        calls = [partial(make(case.k, random_state=seed).fit, rows) for seed in seeds]
+        calls = [partial(make(case.k, random_state=seed, **given).fit, rows) for seed in seeds]
     seconds, inertias = [], []
     for call in calls:
         start = time.perf_counter()
@@ -250,7 +271,7 @@ def as_table(rows: list[dict[str, Any]], group: str) -> str:
         if row["group"] == group:
             inertias = [_inertia(row, side) for side in _SIDES]
             lines.append(
-                f"| `{row['estimator']}({row['k']}).{row['method']}` | {row['rows']}, "
+                f"| `{row['estimator']}({row['k']}{_CALLS[row['method']]}` | {row['rows']}, "
                 f"{row['dtype']} | {1e3 * row['torchkm']:,.3g} | {inertias[0]} "
                 f"| {1e3 * row['scikit-learn']:,.3g} | {inertias[1]} "
                 f"| {row['times sooner']:.2g} |"
@@ -259,7 +280,7 @@ def as_table(rows: list[dict[str, Any]], group: str) -> str:
 
 
 def _inertia(row: dict[str, Any], side: str) -> str:
-    return f"{row[f'{side} inertia']:,.6g}" if row["method"] == "fit" else ""
+    return "" if row["method"] == "predict" else f"{row[f'{side} inertia']:,.6g}"
 
 
 if __name__ == "__main__":

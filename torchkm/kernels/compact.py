@@ -7,17 +7,21 @@ are kept in runs, as the operations want them; what is added up, in float64, is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchkm.kernels.layout import RUN, rows_per_part, sum_dtype
 from torchkm.kernels.precision import in_full_precision
+from torchkm.kernels.products import SMALL
 from torchkm.kernels.rows import OrderedRows, Places, parts
 from torchkm.kernels.runs import count, finder
 from torchkm.kernels.tracker import Followed
+
+Array = NDArray[Any]
 
 # Scores held at once: they should stay in cache from one operation to the next.
 _SCORES = 2**18
@@ -74,6 +78,7 @@ class Compact:
         self._best = rows.origin.new_empty(len(self._scores) * RUN)
         self._groups: list[_Group] = []
         self._named = torch.full((2, len(self._kept)), -1)
+        self._labels: Array = self._named[:, :0].numpy()  # of the rows so far
         self._turn = 0  # this pass writes there, and the one before has written to the other
         self._n_rows = self._n_labelled = 0
         self._totals = torch.zeros(k, d + 2, dtype=exact)
@@ -189,6 +194,7 @@ class Compact:
         self._n_labelled = self._n_rows
         some = slice(0, count(self._n_rows))
         self._groups = [self._group(part) for part in parts(some, len(self._scores))]
+        self._labels = self._named[:, : self._n_rows].numpy()
         return torch.tensor(of_all**0.5, dtype=self._ordered.origin.dtype)
 
     def _group(self, part: slice) -> _Group:
@@ -224,17 +230,33 @@ class Compact:
 
     def _add_up(self, anew: bool) -> int:
         """Bring the totals up to the labels; return how many have changed."""
-        before, now = self._labels_of(1 - self._turn), self._labels_of(self._turn)
-        index = torch.from_numpy(np.flatnonzero(before.numpy() != now.numpy()))
+        before, now = self._labels[1 - self._turn], self._labels[self._turn]
+        index = (before != now).nonzero()[0]
         n_changed = len(index)
         if anew or n_changed > _ANEW * len(now):
             self._count_all()
+        elif len(self._weights) or n_changed * self._totals.numel() > SMALL:
+            self._move(index)
         elif n_changed:
-            for some in parts(index, len(self._part)):
-                rows = self._to_add(some)
-                self._totals.index_add_(0, before.index_select(0, some), rows, alpha=-1)
-                self._totals.index_add_(0, now.index_select(0, some), rows)
+            self._move_few(index, before.take(index), now.take(index))
         return n_changed
+
+    def _move_few(self, index: Array, before: Array, now: Array) -> None:
+        """Bring the totals up to labels ``now (m,)`` of rows so few that a product is sooner."""
+        moves = np.zeros((len(self._aim), len(index)))
+        every = np.arange(len(index))
+        moves[now, every] = 1
+        moves[before, every] = -1
+        rows = self._kept.numpy().take(index, 0)
+        self._all_totals += moves @ rows.astype(moves.dtype)
+
+    def _move(self, index: Array) -> None:
+        """Bring the totals up to the labels of the rows at ``index (m,)``."""
+        before, now = self._labels_of(1 - self._turn), self._labels_of(self._turn)
+        for some in parts(torch.from_numpy(index), len(self._part)):
+            rows = self._to_add(some)
+            self._totals.index_add_(0, before.index_select(0, some), rows, alpha=-1)
+            self._totals.index_add_(0, now.index_select(0, some), rows)
 
     def _count_all(self) -> None:
         labels = self._labels_of(self._turn)
