@@ -162,8 +162,8 @@ class Compact:
     def inertia(self, centroids: Tensor) -> float:
         """Return the inertia of the labels about ``centroids (k, d)``."""
         self._aim_at(centroids)
-        # Not NumPy's: its library gives larger products to threads that keep torch's from working.
-        across = torch.dot(self._totals.view(-1), torch.from_numpy(self._aim).view(-1))
+        # Not a dot product: for a long one NumPy's library wakes threads that get in torch's way.
+        across = np.einsum("ij,ij->", self._all_totals, self._aim)
         return self.sq_norms - 2 * float(across)
 
     def by_row(self, by_place: Tensor) -> Tensor:
