@@ -89,10 +89,9 @@ def test_figures_in_the_readme_are_those_in_the_results():
     for path in results.glob("benchmark*.json"):
         others = json.loads(path.read_text())
         assert benchmark.table(benchmark.summary(others["runs"])) in README
-    for name in ("estimators.json", "estimators-avx2.json"):
-        pairs = json.loads((results / name).read_text())["runs"]
-        for group in {run["group"] for run in pairs}:
-            assert estimators.as_table(estimators.summary(pairs), group) in README
+    pairs = json.loads((results / "estimators.json").read_text())["runs"]
+    for group in {run["group"] for run in pairs}:
+        assert estimators.as_table(estimators.summary(pairs), group) in README
     shapes = json.loads((results / "growth.json").read_text())
     assert growth.as_table(growth.summary(shapes["runs"])) in README
     work = json.loads((results / "passes.json").read_text())["fits"]

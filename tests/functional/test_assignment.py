@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from torchkm import functional
+from torchkm.functional.assignment import labels_of
 
 
 def brute_force(x, centroids):
@@ -169,3 +170,22 @@ def test_float32_labels_on_mnist_are_those_of_float64(mnist_rows, generator):
     assert len(differ) <= 3
     apart = (mnist_rows[differ].double() - centroids[labels[differ]].double()).square().sum(1)
     torch.testing.assert_close(apart, exact.sq_distances[differ], rtol=1e-5, atol=0)
+
+
+def test_rows_too_far_off_to_add_up_are_labelled_as_others():
+    x = torch.full((1000, 2), 1e18)
+    x[500:] *= -1
+    assert labels_of(x, x[[0, -1]], "euclidean").tolist() == [0] * 500 + [1] * 500
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
+@pytest.mark.parametrize("d", [2, 200])
+def test_labels_refuse_what_assign_refuses(bad, d):
+    x = torch.ones(300, d)
+    x[7, 1] = bad
+    centroids = torch.arange(2.0).unsqueeze(1).expand(2, d)
+    with pytest.raises(ValueError, match="x must") as expected:
+        functional.assign(x, centroids)
+    with pytest.raises(ValueError, match="x must") as found:
+        labels_of(x, centroids, "euclidean")
+    assert str(found.value) == str(expected.value)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from torchkm.kernels.layout import (
     origin_of,
     rows_per_block,
     rows_per_part,
+    sq_norms_of_centroids,
     sum_dtype,
     unit,
 )
@@ -158,7 +158,7 @@ class _Search:
         centroids = centroids.to(dtype)
         self.shift = origin.to(dtype)  # (d,)
         self._centred = centroids - self.shift  # (k, d)
-        self._bias = _norms_of_centroids(self._centred) / -2  # (k,)
+        self._bias = sq_norms_of_centroids(self._centred) / -2  # (k,)
         n, k = len(x), len(centroids)
         size = min(rows_per_block(x, k), n)
         self._scores = Scores(room_for("scores in runs", size, k, self._centred))
@@ -227,18 +227,6 @@ def _blocks(x: Tensor, shift: Tensor, size: int, unit_rows: bool) -> Iterator[_B
         else:
             rows.copy_(x[at]).sub_(shift)
         yield _Block(at, rows)
-
-
-def _norms_of_centroids(centred: Tensor) -> Tensor:
-    """Squared norms ``(k,)``, on a CPU added up in the order of NumPy and so of scikit-learn.
-
-    Rows of whole numbers often have two centroids at the same distance. Rounding decides, and
-    this is what makes it decide for both libraries alike.
-    """
-    if centred.device.type != "cpu":
-        return centred.square().sum(1)
-    numbers = centred.numpy()
-    return torch.from_numpy(np.einsum("ij,ij->i", numbers, numbers))
 
 
 def _sq_norms(rows: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ from torchkm.kernels.tracker import Followed
 
 Array = NDArray[Any]
 
-# Scores held at once: they should stay in cache from one operation to the next.
-_SCORES = 2**18
+# Scores held at once: they should stay in cache from one operation to the next; and runs of them.
+_SCORES, _MOST_RUNS = 2**18, 2**7
 
 # Rows are shifted in their own dtype and all else is float64, so that an inertia from sums lasts.
 _CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-4}
@@ -74,7 +74,8 @@ class Compact:
         self._against = torch.from_numpy(self._aim).to(dtype)
         self._against_array = self._against.numpy()
         self._at: Tensor | None = None
-        self._scores = rows.origin.new_empty(max(1, _SCORES // (k * RUN)), k, RUN)
+        at_once = min(count(n), max(1, _SCORES // (k * RUN)), _MOST_RUNS)
+        self._scores = rows.origin.new_empty(at_once, k, RUN)
         self._best = rows.origin.new_empty(len(self._scores) * RUN)
         self._groups: list[_Group] = []
         self._named = torch.full((2, len(self._kept)), -1)

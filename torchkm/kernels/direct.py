@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchkm.kernels.layout import rows_per_block
+from torchkm.kernels.layout import rows_per_block, sq_norms_of_centroids
 from torchkm.kernels.rows import OrderedRows, Places, length, parts
 from torchkm.kernels.runs import Scores
 
@@ -78,8 +78,8 @@ class DirectScorer:
     def aim(self, centred: Tensor) -> None:
         """Take the centroids ``(k, d)``, shifted, that rows are to be scored against."""
         self._centred = centred
-        norms = torch.linalg.vector_norm(centred, dim=1)  # (k,)
-        self.half_norms = norms.square() / 2
+        sq_norms = sq_norms_of_centroids(centred)  # (k,)
+        self.half_norms, norms = sq_norms / 2, sq_norms.sqrt()
         digit = 2 * (centred.shape[1] + 4) * torch.finfo(centred.dtype).eps
         self.rounding = digit * norms.max(), digit * self.half_norms.max()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,18 @@ def unit(rows: Tensor) -> Tensor:
     tiny = torch.finfo(rows.dtype).tiny
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp_min(tiny)
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(tiny)
+
+
+def sq_norms_of_centroids(centred: Tensor) -> Tensor:
+    """Squared norms ``(k,)``, on a CPU added up in the order of NumPy and so of scikit-learn.
+
+    Rows of whole numbers often have two centroids at the same distance. Rounding decides, and
+    this is what makes it decide for both libraries alike.
+    """
+    if centred.device.type != "cpu":
+        return centred.square().sum(1)
+    numbers = centred.numpy()
+    return torch.from_numpy(np.einsum("ij,ij->i", numbers, numbers))
 
 
 def origin_of(x: Tensor, unit_rows: bool) -> Tensor:

@@ -18,7 +18,8 @@ from torchkm.functional.assignment import check_norms, sq_distances_to
 from torchkm.functional.geometry import centroids_on, most_rounding, sq_movements
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
-from torchkm.solvers.outcome import PassRecord, Watch
+from torchkm.solvers.loop import Fit
+from torchkm.solvers.outcome import PassRecord, Status, Watch
 from torchkm.solvers.rules import Lloyd
 from torchkm.solvers.update import CentroidState, reseed_and_update
 
@@ -166,6 +167,13 @@ class Descent:
         if self.problem.sample_weight is not None:
             self.tracker.recount()  # heavy rows that left may have taken the digits of light ones
         return self.tracker.inertia(centroids)
+
+    def end_at(self, centroids: Tensor, status: Status) -> Fit:
+        """Return a fit that ends at ``centroids (k, d)``, with the labels that belong to them."""
+        self.follow(centroids)
+        labels, inertia = self.labels(), self.inertia(centroids)
+        history, precision = tuple(self.history), self.tracker.precision
+        return Fit(centroids, labels, inertia, status, history, precision)
 
     def labels(self) -> Tensor:
         """Return the labels ``(n,)`` of the last pass, by row."""

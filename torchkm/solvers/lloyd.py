@@ -20,7 +20,4 @@ def lloyd(problem: Problem, centroids: Tensor, stopping: Stopping) -> Fit:
         status = status_of(record, descent.means, stopping)
         if status is not None:
             end = start if status is Status.LABELS_UNCHANGED else descent.means
-            descent.follow(end)
-            labels, inertia = descent.labels(), descent.inertia(end)
-            precision = str(end.dtype).removeprefix("torch.")
-            return Fit(end, labels, inertia, status, tuple(descent.history), precision)
+            return descent.end_at(end, status)

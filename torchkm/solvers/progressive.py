@@ -134,7 +134,7 @@ def descend(descent: Descent, sizes: list[int], effort: Effort, generator: torch
     if effort.refine and status is not Status.CALLBACK:
         search(descent, effort.refine, generator)
         status = Status.CALLBACK if descent.stopped else _settled(descent, effort)
-    return _finished(descent, status)
+    return descent.end_at(descent.means, status)
 
 
 def _swap_early(descent: Descent, generator: torch.Generator) -> None:
@@ -152,18 +152,6 @@ def _origin(problem: Problem, seen: Problem) -> Tensor:
     rows = rows_as_centroids(seen).contiguous()  # (m, d), added up in one order
     check_norms(problem.x, torch.linalg.vector_norm(rows, dim=1).square())
     return rows.mean(0)
-
-
-def _finished(descent: Descent, status: Status) -> Fit:
-    descent.follow_means()
-    return Fit(
-        descent.means,
-        descent.labels(),
-        descent.inertia(descent.means),
-        status,
-        tuple(descent.history),
-        descent.tracker.precision,
-    )
 
 
 def _growth(
