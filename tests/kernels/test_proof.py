@@ -146,6 +146,14 @@ def test_whole_rows_are_multiplied_where_directions_tell_nothing(monkeypatch, ge
     assert sure_and_right(flat, flat[:40]) > 0.99
 
 
+def test_rows_so_wide_that_few_are_multiplied_at_once(monkeypatch, generator):
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    look_along_directions(monkeypatch)
+    monkeypatch.setattr(proof, "_NUMBERS", 100 * 64)
+    x, centroids = mixture(3000, 100, 40, generator)  # no direction holds much of the centroids
+    assert sure_and_right(x, centroids) > 0.99
+
+
 def test_few_rows_are_not_worth_directions(monkeypatch, generator):
     monkeypatch.setattr(bfloat16, "pays", lambda: False)
     chosen = []

@@ -142,7 +142,7 @@ class _Projected:
         self._aim = Aim(self._subspace, centroids, bias, centred.rounding())
         self._plain = _Plain(centred, n)
         self.dtype = norms.dtype
-        self.size = max(1, min(n, _BOUNDS // len(bias), _MOST_ROWS))
+        self.size = max(1, min(self._plain.size, _BOUNDS // len(bias)))
 
     def score(self, rows: Tensor, found: Found) -> None:
         """Fill in what is ``found`` of ``rows (b, d)``."""

@@ -62,9 +62,10 @@ class Scores:
     def fill(self, rows: Tensor, centroids: Tensor, bias: Tensor) -> None:
         """Score ``rows (b, d)`` against ``centroids (k, d)`` of ``bias (k,)``."""
         b, (k, d) = len(rows), centroids.shape
-        whole = b - b % RUN
+        run = RUN if rows.device.type == "cpu" else b
+        whole = b - b % run
         self._parts = []
-        for at, r in ((slice(0, whole), RUN), (slice(whole, b), b - whole)):
+        for at, r in ((slice(0, whole), run), (slice(whole, b), b - whole)):
             if at.start == at.stop:
                 continue
             g = (at.stop - at.start) // r
