@@ -75,7 +75,7 @@ def test_norms_add_up_as_in_scikit_learn(dtype, generator):
     """To the bit: rows at the same distance from two centroids go where rounding sends them."""
     centroids = torch.rand(50, 784, generator=generator).to(dtype)
     want = row_norms(centroids.numpy(), squared=True)
-    assert np.array_equal(blocked._norms_of_centroids(centroids).numpy(), want)
+    assert np.array_equal(layout.sq_norms_of_centroids(centroids).numpy(), want)
 
 
 def test_ties_go_to_the_lowest_index():
