@@ -47,6 +47,24 @@ def test_labels_and_totals_are_those_of_a_fresh_look(n, d, k, weighted, dtype, g
     assert torch.equal(compact.by_row(compact.labels)[order], compact.labels)
 
 
+@pytest.mark.parametrize(("n", "d", "k"), [(2000, 4, 6), (20_000, 30, 60)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_totals_follow_the_few_rows_that_move(n, d, k, weighted, generator):
+    x = torch.randn(n, d, generator=generator)
+    weight = torch.rand(n, generator=generator) if weighted else None
+    compact = Compact(OrderedRows(x, None, x.mean(0), False), weight, k)
+    compact.admit(n)
+    centroids = x[:k].clone()
+    compact.follow(centroids)
+    for _ in range(3):
+        centroids = centroids + 0.004 * torch.randn(k, d, generator=generator)
+        assert 0 < compact.follow(centroids).n_changed < n / 4
+        weights = torch.ones(n) if weight is None else weight
+        one_hot = torch.nn.functional.one_hot(compact.labels, k).double() * weights.unsqueeze(1)
+        torch.testing.assert_close(compact.counts, one_hot.sum(0))
+        torch.testing.assert_close(compact.sums, one_hot.T @ x.double(), rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float16])
 def test_any_dtype_and_unit_rows(dtype, generator):
     x = (torch.rand(900, 20, generator=generator) * 250 + 1).to(dtype)
