@@ -5,7 +5,7 @@ import scipy.sparse
 import torch
 
 from torchkm.functional.csr import as_csr
-from torchkm.kernels import dense_rows, take_rows, unit
+from torchkm.kernels import dense_rows, take_batch, take_rows, unit
 
 
 @pytest.fixture(params=[torch.float32, torch.float64])
@@ -30,11 +30,21 @@ def test_what_they_offer_of_a_tensor(pair):
     assert torch.equal(rows.matrix.to_dense(), dense)
 
 
+def test_a_dense_batch_takes_over_the_memory_of_the_last_one():
+    x = torch.arange(24.0).view(8, 3)
+    first = take_batch(x, torch.tensor([1, 5]))
+    second = take_batch(x, torch.tensor([7, 0]))
+    assert first.data_ptr() == second.data_ptr() != x.data_ptr()
+    assert torch.equal(second, x[[7, 0]])
+
+
 def test_rows_are_taken_in_any_order_and_more_than_once(pair):
     rows, dense = pair
     index = torch.tensor([7, 4, 0, 7, 39])
     assert torch.equal(dense_rows(take_rows(rows, index)), dense[index])
     assert torch.equal(dense_rows(rows, index), dense[index])
+    assert torch.equal(dense_rows(take_batch(rows, index)), dense[index])
+    assert torch.equal(take_batch(dense, index), dense[index])
     none = index[:0]
     assert dense_rows(rows, none).shape == (0, 30)
 

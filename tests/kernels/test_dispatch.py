@@ -13,7 +13,9 @@ WAYS = {
     "nearest": lambda x, c, origin: kernels.nearest(x, c, False, origin),
     "nearest_and_sums": lambda x, c, origin: kernels.nearest_and_sums(x, c, None, False, origin),
     "labels": lambda x, c, origin: kernels.labels(x, c, False)[:1],
-    "rough_sums": lambda x, c, origin: kernels.rough_sums(x, c, False, origin),
+    "rough_sums": lambda x, c, origin: kernels.rough_sums(
+        x, c, False, origin, kernels.Directions()
+    ),
     "of_each": lambda x, c, origin: kernels.inertia_and_sums_of_each(
         x, c.unsqueeze(0), None, False, origin
     ),
@@ -23,6 +25,9 @@ WAYS = {
     "distances": lambda x, c, origin: [kernels.distances(x, c, False)],
     "sq_differences": lambda x, c, origin: [
         kernels.sq_differences(x, c, *torch.arange(4, device=x.device).expand(2, 4), False)
+    ],
+    "sq_differences_of_all": lambda x, c, origin: [
+        kernels.sq_differences(x, c, torch.arange(len(x), device=x.device) % 4, None, False)
     ],
 }
 

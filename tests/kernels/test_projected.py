@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from torchkm.kernels import OrderedRows, Tracker, projected, scorer, subspace
+from torchkm.kernels import OrderedRows, Tracker, bfloat16, projected, scorer, subspace
 from torchkm.kernels.direct import DirectScorer
 from torchkm.kernels.projected import ProjectedScorer
 
 
 @pytest.fixture(autouse=True)
 def small_problems_too(monkeypatch):
-    """Look along a few directions at rows and centroids of any size."""
+    """Look along a few directions at rows and centroids of any size, on any machine."""
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
     monkeypatch.setattr(projected, "_DIRECTIONS", 12)
     monkeypatch.setattr(subspace, "_WIDE", 1)
     monkeypatch.setattr(scorer, "_WORTH_A_LOOK", 1)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from torchkm.kernels import bfloat16, labels, proof, scratch, subspace
+import torchkm
+from torchkm.kernels import bfloat16, labels, nearest, proof, rivals, scratch, subspace
 
 
 def nearest_in_float64(x, centroids):
@@ -41,7 +42,7 @@ def look_along_directions(monkeypatch):
     monkeypatch.setattr(proof, "_ENOUGH_ROWS", 1)
 
 
-@pytest.fixture(params=["bfloat16", "bfloat16, best two again", "own dtype", "directions"])
+@pytest.fixture(params=["bfloat16", "bfloat16, doubts left", "own dtype", "directions"])
 def product(request, monkeypatch):
     """Prove in bfloat16, on any machine, in the dtype of the rows, or along a few directions."""
     if request.param in ("own dtype", "directions"):
@@ -49,12 +50,12 @@ def product(request, monkeypatch):
     else:
         multiply_in_bfloat16(monkeypatch)
     monkeypatch.setattr(bfloat16, "_MANY", 1)
-    if request.param == "bfloat16, best two again":
-        monkeypatch.setattr(proof, "_MANY", 1)
+    if request.param == "bfloat16, doubts left":
+        monkeypatch.setattr(rivals, "_SINGLY", 2**30)
     if request.param == "directions":
         look_along_directions(monkeypatch)
         monkeypatch.setattr(subspace, "_BEYOND", 2)
-        monkeypatch.setattr(subspace, "_SINGLY", 0)
+        monkeypatch.setattr(rivals, "_SINGLY", 0)
     return request.param
 
 
@@ -82,15 +83,15 @@ def test_few_centroids(product, k, generator):
     assert sure_and_right(x, centroids) > 0.8
 
 
-def test_to_compare_the_best_two_settles_most_doubts(monkeypatch, generator):
+def test_to_compare_rivals_settles_most_doubts(monkeypatch, generator):
     multiply_in_bfloat16(monkeypatch)
     x, centroids = mixture(6000, 200, 150, generator, spread=4.0)
     x += 2
     after = 1 - sure_and_right(x, centroids + 2)
-    monkeypatch.setattr(proof, "_MANY", 151)
+    monkeypatch.setattr(rivals, "_SINGLY", 2**30)
     before = 1 - sure_and_right(x, centroids + 2)
     assert before > 0.01
-    assert after < 0.4 * before
+    assert after < 0.05 * before
 
 
 def test_whole_numbers_of_one_byte(product, generator):
@@ -118,6 +119,21 @@ def test_one_number_that_is_not_finite_leaves_its_row_in_doubt(product, bad, gen
     centroids[:, 3] = 0
     x[7, 3] = bad
     assert 7 in proof.labels(x, centroids)[1]
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 5.0])
+def test_leads_are_not_longer_than_they_are(product, spread, generator):
+    """Scores are large beside the norms that their rounding is told by."""
+    x = spread * torch.randn(1500, 40, generator=generator)
+    centroids = 10 + torch.randn(60, 40, generator=generator)
+    scores = proof._product(proof._Centred.of(centroids), x)
+    found = rivals.Found.room(len(x), scores.dtype)
+    scores.score(x, found)
+    true = x.double() @ centroids.double().T - centroids.double().square().sum(1) / 2
+    own = true.gather(1, found.labels.unsqueeze(1)).squeeze(1)
+    others = true.scatter(1, found.labels.unsqueeze(1), -torch.inf).amax(1)
+    proven = found.leads > 0
+    assert (found.leads.double() <= own - others)[proven].all()
 
 
 def test_squares_that_vanish_prove_nothing(product):
@@ -180,3 +196,53 @@ def test_rows_seen_in_inference_mode_leave_room_for_others(product, generator):
     with torch.inference_mode():
         inside = labels(x, centroids, False)[0].clone()
     assert torch.equal(inside, labels(x, centroids, False)[0])
+
+
+@pytest.fixture
+def proven_first(monkeypatch):
+    """Prove labels before distances, whatever the number of centroids; count the proofs."""
+    multiply_in_bfloat16(monkeypatch)
+    monkeypatch.setattr(bfloat16, "_MANY", 1)
+    monkeypatch.setattr(proof, "_WORTH_TWO_LOOKS", 1)
+    asked, prove = [], proof.labels
+    monkeypatch.setattr(proof, "labels", lambda *args: asked.append(args) or prove(*args))
+    return asked
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.uint8])
+def test_distances_behind_proven_labels(dtype, proven_first, generator):
+    x, centroids = mixture(3000, 150, 60, generator)
+    x = (x * 20 + 120).clamp(0, 255).to(dtype)
+    centroids = (centroids * 20 + 120).to(torch.promote_types(dtype, torch.float32))
+    found, sq_distances = nearest(x, centroids, False, centroids.mean(0))
+    assert len(proven_first) == 1
+    truth = torch.cdist(x.double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(found, truth.argmin(1))
+    assert sq_distances.dtype == centroids.dtype
+    torch.testing.assert_close(sq_distances.double(), truth.amin(1).square(), rtol=1e-5, atol=0)
+
+
+def test_distances_of_rows_in_doubt_are_not_proven_again(proven_first, generator):
+    x, centroids = mixture(500, 150, 20, generator)
+    found, sq_distances = nearest(x, torch.cat([centroids, centroids]), False, x.mean(0))
+    assert len(proven_first) == 1
+    assert torch.equal(found, nearest_in_float64(x, centroids))
+    assert sq_distances.isfinite().all()
+
+
+def test_a_row_that_is_not_finite_is_told_behind_proven_labels(proven_first, generator):
+    x, centroids = mixture(500, 150, 20, generator)
+    x[7, 3] = float("nan")
+    with pytest.raises(ValueError, match="x must be finite"):
+        torchkm.functional.assign(x, centroids)
+    assert proven_first
+
+
+def test_few_centroids_are_measured_at_once(monkeypatch, generator):
+    monkeypatch.setattr(bfloat16, "pays", lambda: True)
+    x = torch.randn(10, 784, generator=generator)
+    assert proof.pays_before_distances(x, x.new_zeros(160, 784))
+    assert proof.pays_before_distances(x.double(), x.new_zeros(80, 784))
+    assert not proof.pays_before_distances(x, x.new_zeros(159, 784))
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    assert not proof.pays_before_distances(x, x.new_zeros(160, 784))

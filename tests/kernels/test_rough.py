@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchkm.kernels import bfloat16, rough, rough_sums
+from torchkm.kernels import Directions, bfloat16, rough, rough_sums, subspace
 
 
 def nearest_in_float64(x, centroids):
@@ -32,7 +32,9 @@ def test_guessed_sums_are_nearly_those_of_the_nearest(unit_rows, dtype, in_bfloa
     if unit_rows:
         x, centroids = (t / t.norm(dim=1, keepdim=True) for t in (x, centroids))
     origin = x.to(torch.promote_types(dtype, torch.float32)).mean(0)
-    counts, sums, inertia = rough.sums(5 * x if unit_rows else x, centroids, unit_rows, origin)
+    counts, sums, inertia = rough.sums(
+        5 * x if unit_rows else x, centroids, unit_rows, origin, Directions()
+    )
     rows = torch.nn.functional.normalize(x.double()) if unit_rows else x.double()
     truth, sq_distances = nearest_in_float64(rows, centroids)
     wrong = (counts - torch.bincount(truth, minlength=120)).abs().sum()
@@ -44,7 +46,7 @@ def test_guessed_sums_are_nearly_those_of_the_nearest(unit_rows, dtype, in_bfloa
 
 def test_sums_of_float64_rows_keep_their_digits(in_bfloat16, generator):
     x, centroids = (t.double() for t in mixture(2000, 90, 100, generator, spread=0.01))
-    counts, sums, inertia = rough.sums(x, centroids, False, x.mean(0))
+    counts, sums, inertia = rough.sums(x, centroids, False, x.mean(0), Directions())
     truth, sq_distances = nearest_in_float64(x, centroids)
     assert torch.equal(counts, torch.bincount(truth, minlength=100).double())
     torch.testing.assert_close(
@@ -56,8 +58,64 @@ def test_sums_of_float64_rows_keep_their_digits(in_bfloat16, generator):
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_rows_beyond_the_digits_are_not_guessed(scale, in_bfloat16, generator):
     x, centroids = (t.double() * scale for t in mixture(500, 90, 100, generator, spread=0.01))
-    assert rough.sums(x, centroids, False, 0 * x[0]) is None
-    counts, _, inertia = rough_sums(x, centroids, False, 0 * x[0])
+    assert rough.sums(x, centroids, False, 0 * x[0], Directions()) is None
+    counts, _, inertia = rough_sums(x, centroids, False, 0 * x[0], Directions())
     truth, sq_distances = nearest_in_float64(x, centroids)
     assert torch.equal(counts, torch.bincount(truth, minlength=100).double())
     assert inertia.item() == pytest.approx(sq_distances.sum().item(), rel=1e-6)
+
+
+@pytest.fixture
+def seen_along(monkeypatch):
+    """Guess along 8 directions, whatever the rows; give the bases that guesses were made along."""
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    monkeypatch.setattr(subspace, "_WIDE", 1)
+    monkeypatch.setattr(rough, "_WORTH_A_LOOK", 1)
+    monkeypatch.setattr(rough, "_DIRECTIONS", 8)
+    bases, make = [], rough._Float32.__init__
+
+    def noting(self, centred, half_norms, basis):
+        bases.append(basis)
+        make(self, centred, half_norms, basis)
+
+    monkeypatch.setattr(rough._Float32, "__init__", noting)
+    return bases
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_guesses_along_directions_are_nearly_those_of_whole_rows(dtype, seen_along, generator):
+    along = torch.randn(8, 90, generator=generator)
+    centroids = torch.randn(70, 8, generator=generator) @ along
+    at = torch.randint(70, (6000,), generator=generator)
+    x = (centroids[at] + torch.randn(6000, 90, generator=generator) + 2).to(dtype)
+    centroids = (centroids + 2 + 0.05 * torch.randn(70, 90, generator=generator)).to(dtype)
+    directions = Directions()
+    for batch in x.split(1000):
+        counts, sums, inertia = rough.sums(batch, centroids, False, batch.mean(0), directions)
+        truth, sq_distances = nearest_in_float64(batch, centroids)
+        wrong = (counts - torch.bincount(truth, minlength=70)).abs().sum()
+        assert wrong < 0.02 * len(batch)
+        assert inertia.item() == pytest.approx(sq_distances.sum().item(), rel=1e-3)
+        torch.testing.assert_close(sums.sum(0), batch.sum(0), rtol=1e-4, atol=1e-2)
+    assert [basis is None for basis in seen_along] == [True, True] + 4 * [False]
+    chosen = [id(basis) for basis in seen_along[2:]]
+    assert chosen[0] == chosen[1] != chosen[2] == chosen[3]  # anew with every doubling
+
+
+def test_what_lies_beyond_the_directions_is_not_left_out(seen_along, generator):
+    x, centroids = mixture(4000, 90, 70, generator, spread=0.5)
+    directions = Directions()
+    for batch in x.split(1000):
+        counts, _, _ = rough.sums(batch, centroids, False, batch.mean(0), directions)
+        truth, _ = nearest_in_float64(batch, centroids)
+        assert torch.equal(counts, torch.bincount(truth, minlength=70).double())
+    assert seen_along == 4 * [None]
+
+
+def test_few_digits_are_sooner_than_few_directions(seen_along, monkeypatch, generator):
+    monkeypatch.setattr(bfloat16, "pays", lambda: True)
+    x, centroids = mixture(4000, 90, 100, generator)
+    directions = Directions()
+    for batch in x.split(1000):
+        rough.sums(batch, centroids, False, batch.mean(0), directions)
+    assert not seen_along

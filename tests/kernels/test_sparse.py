@@ -89,6 +89,8 @@ def test_differences_keep_their_digits(dtype, unit_rows, generator):
     apart = rows[index].double() - centroids[labels[index]].double()
     tolerance = 1e-2 if dtype == torch.float32 and unit_rows else 1e-8
     torch.testing.assert_close(found, apart.square().sum(1), rtol=tolerance, atol=0)
+    of_all = kernels.sq_differences(x, centroids, labels, None, unit_rows)
+    torch.testing.assert_close(of_all[index], found)
 
 
 def test_nothing_is_left_of_equals():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from torchkm.kernels import subspace
-from torchkm.kernels.subspace import Aim, Found, Subspace, among
+from torchkm.kernels import rivals, subspace
+from torchkm.kernels.rivals import Found, among
+from torchkm.kernels.subspace import Aim, Subspace
 
 EPS = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 
@@ -28,7 +29,7 @@ def looked_at(x, centroids, m, first=None):
     torch.linalg.vector_norm(x, dim=1, out=found.norms)
     left = torch.empty(len(x), seen.width)
     seen.project(x, found.norms, left)
-    aim.look(left, among(x), found)
+    aim.look(left, among(x, x.dtype), found)
     true = x.double() @ centroids.double().T - centroids.double().square().sum(1) / 2
     return aim, found, true
 
@@ -47,7 +48,7 @@ def check(found, true):
 @pytest.fixture
 def whatever_it_costs(monkeypatch):
     """Look along directions, and multiply pairs out, even where whole products cost less."""
-    monkeypatch.setattr(subspace, "_SINGLY", 0)
+    monkeypatch.setattr(rivals, "_SINGLY", 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -67,6 +68,24 @@ def test_at_any_scale_and_with_much_beyond_the_directions(
     x = flat_rows(1500, 80, 5, generator, noise) * scale
     _, found, true = looked_at(x, x[:90].clone(), 8)
     assert check(found, true) > 0.9
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bounds_lie_above_scores_and_not_far(dtype, noise, generator):
+    x = flat_rows(700, 80, 6, generator, noise).to(dtype)
+    centroids = x[:50].clone()
+    seen = Subspace(centroids, 6)
+    bias = torch.zeros_like(centroids[:, 0])
+    aim = Aim(seen, centroids, bias, (torch.tensor(0.0), torch.tensor(0.0)))
+    left = torch.empty(len(x), seen.width)
+    seen.project(x, torch.linalg.vector_norm(x, dim=1), left)
+    uppers = aim._rivals._above(left @ aim._right.T).double()
+    norms, others = x.double().norm(dim=1, keepdim=True), centroids.double().norm(dim=1)
+    true = x.double() @ centroids.double().T
+    assert (uppers >= true).all()
+    share = {0.0: 0.003, 1e-3: 0.01, 1.0: 0.5}[noise]
+    assert (uppers - true <= share * norms * others).float().mean() > 0.99
 
 
 def test_labels_in_the_last_bits_of_large_scores_prove_nothing(whatever_it_costs, generator):

@@ -21,7 +21,7 @@ from torchkm.functional.arrays import check_finite
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import seeds
 from torchkm.functional.stats import labels_and_inertia, mean_and_variance
-from torchkm.kernels import sum_dtype
+from torchkm.kernels import Directions, sum_dtype
 from torchkm.solvers.sampled import Learner, Patience, learn
 from torchkm.solvers.update import CentroidState
 
@@ -231,7 +231,7 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             else:
                 size = rows_to_begin(self, len(problem.x))
                 learner = self._begin(data, problem, draws, size, problem)
-            learner.rough = False  # a stream may have few batches
+            learner.directions = None  # a stream may have few batches
             learner.step(problem, draws)
             self._learn(data, problem, learner, math.nan)
             self.n_steps_ = getattr(self, "n_steps_", 0) + 1
@@ -255,20 +255,23 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             inertia = labels_and_inertia(judges, centroids)[1] if start.n_init > 1 else 0.0
             tried.append((inertia, centroids))
         best = min(tried, key=lambda one: one[0])[1]
-        return self._learner(best, rough=not start.given and self.precision == "auto")
+        learner = self._learner(best)
+        if not start.given and self.precision == "auto":
+            learner.directions = Directions()
+        return learner
 
     def _go_on(self, data: Data) -> Learner:
         """Return what learns on from where the last batch ended."""
         centroids = self._centroids(data)
-        learner = self._learner(centroids, rough=False)
+        learner = self._learner(centroids)
         counts = self._counts.to(learner.state.counts)
         learner.state, learner.n_since = CentroidState(centroids, counts), self._n_since
         return learner
 
-    def _learner(self, centroids: Tensor, *, rough: bool) -> Learner:
+    def _learner(self, centroids: Tensor) -> Learner:
         counts = centroids.new_zeros(len(centroids), dtype=sum_dtype(centroids.device))
         state = CentroidState(centroids, counts)
-        return Learner(state, self.reassignment_ratio, self._batch_size, rough=rough)
+        return Learner(state, self.reassignment_ratio, self._batch_size)
 
     def _learn(self, data: Data, problem: Problem, learner: Learner, mean_inertia: float) -> None:
         """Keep what was learnt; without labels of all rows, their inertia is taken from a mean."""

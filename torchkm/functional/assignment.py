@@ -174,8 +174,7 @@ def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assi
 
 def sq_distances_to(problem: Problem, centroids: Tensor, labels: Tensor) -> Tensor:
     """Return the squared distances ``(n,)`` of rows to the centroids of their ``labels (n,)``."""
-    every = torch.arange(len(labels), device=labels.device)
-    return kernels.sq_differences(problem.x, centroids, labels, every, problem.unit_rows)
+    return kernels.sq_differences(problem.x, centroids, labels, None, problem.unit_rows)
 
 
 def _subtracted(problem: Problem, centroids: Tensor) -> Tensor:

@@ -62,6 +62,11 @@ class Problem:
         rows = kernels.take_rows(self.x, index)
         return replace(self, x=rows, sample_weight=weight, given_origin=self.origin)
 
+    def batch(self, index: Tensor) -> Problem:
+        """Return the rows of ``index (b,)``, all alike, until the next batch is asked for."""
+        rows = kernels.take_batch(self.x, index.to(self.x.device))
+        return replace(self, x=rows, sample_weight=None, given_origin=self.origin)
+
     def from_origin(self, origin: Tensor) -> Problem:
         """Return the same rows, measured from ``origin (d,)`` unless they are sparse."""
         return self if isinstance(self.x, kernels.CsrRows) else replace(self, given_origin=origin)

@@ -185,14 +185,14 @@ def labels_and_inertia(
     return labels, ClusterStats.weighed(sq_distances, problem.sample_weight).item()
 
 
-def rough_read(problem: Problem, centroids: Tensor) -> ClusterStats:
-    """Accumulate by the labels that fewer digits guess: bfloat16, or float32 for float64 rows.
+def rough_read(problem: Problem, centroids: Tensor, directions: kernels.Directions) -> ClusterStats:
+    """Accumulate by labels that are guessed: in fewer digits, or along few ``directions``.
 
     For batches, whose choice of rows moves the centroids more than a label in doubt does. Weights
     are left out.
     """
     return ClusterStats(
-        *kernels.rough_sums(problem.x, centroids, problem.unit_rows, problem.origin)
+        *kernels.rough_sums(problem.x, centroids, problem.unit_rows, problem.origin, directions)
     )
 
 

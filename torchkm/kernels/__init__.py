@@ -4,7 +4,7 @@ Device tricks, block sizes and memory live here and nowhere else: also what labe
 the rows are kept from one pass to the next. No checks of user input and no choice of algorithm.
 """
 
-from torchkm.kernels.csr import CsrRows, Rows, dense_rows, take_rows
+from torchkm.kernels.csr import CsrRows, Rows, dense_rows, take_batch, take_rows
 from torchkm.kernels.dispatch import (
     distances,
     has_gpu_kernels,
@@ -26,6 +26,7 @@ from torchkm.kernels.dispatch import (
     track,
 )
 from torchkm.kernels.layout import compute_dtype, rows_of, rows_per_block, sum_dtype, unit
+from torchkm.kernels.rough import Directions
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.scorer import PRECISIONS
 from torchkm.kernels.sparse_tracker import SparseTracker
@@ -34,6 +35,7 @@ from torchkm.kernels.tracker import Tracker
 __all__ = [
     "PRECISIONS",
     "CsrRows",
+    "Directions",
     "OrderedRows",
     "Rows",
     "SparseTracker",
@@ -60,6 +62,7 @@ __all__ = [
     "sq_differences",
     "streamed",
     "sum_dtype",
+    "take_batch",
     "take_rows",
     "track",
     "unit",

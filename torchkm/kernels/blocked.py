@@ -23,6 +23,7 @@ from torchkm.kernels.layout import (
     sum_dtype,
     unit,
 )
+from torchkm.kernels.rows import parts
 from torchkm.kernels.runs import Scores
 from torchkm.kernels.scratch import room_for
 
@@ -139,15 +140,19 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
 
 
 def sq_differences(
-    x: Tensor, centroids: Tensor, labels: Tensor, index: Tensor, unit_rows: bool
+    x: Tensor, centroids: Tensor, labels: Tensor, index: Tensor | None, unit_rows: bool
 ) -> Tensor:
     """Return squared distances ``(m,)`` of rows ``index`` to the centroids of ``labels (n,)``."""
-    found = []
-    for part in torch.split(index, rows_per_block(x, 0)):
-        rows = x[part].to(centroids.dtype)
-        apart = (unit(rows) if unit_rows else rows) - centroids[labels[part]]  # (b, d)
-        found.append(apart.square().sum(1))
-    return torch.cat(found)
+    m, d = len(labels if index is None else index), x.shape[1]
+    out, size = centroids.new_empty(m), rows_per_part(d, x.device)
+    buffer = room_for("rows of a block", min(size, m), d, centroids)
+    for at in parts(slice(0, m), size):
+        some = at if index is None else index[at]
+        rows = x[some].to(centroids.dtype)
+        apart = torch.index_select(centroids, 0, labels[some], out=buffer[: len(rows)])  # (b, d)
+        apart.sub_(unit(rows) if unit_rows else rows)
+        out[at] = _sq_norms(apart)
+    return out
 
 
 class _Search:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels.layout import sum_dtype
+from torchkm.kernels.scratch import room_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +138,13 @@ Rows = Tensor | CsrRows
 def take_rows(x: Rows, index: Tensor) -> Rows:
     """Return the rows of ``index (b,)``, sparse ones as such."""
     return x.take(index) if isinstance(x, CsrRows) else x.index_select(0, index)
+
+
+def take_batch(x: Rows, index: Tensor) -> Rows:
+    """Return the rows of ``index (b,)``, dense ones in memory that the next batch takes over."""
+    if isinstance(x, CsrRows):
+        return x.take(index)
+    return torch.index_select(x, 0, index, out=room_for("batch", len(index), x.shape[1], x))
 
 
 def dense_rows(x: Rows, index: Tensor | None = None) -> Tensor:

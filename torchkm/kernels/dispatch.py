@@ -122,6 +122,14 @@ def nearest(x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tupl
 
     Rows and centroids are shifted by ``origin (d,)``, a point amid the rows.
     """
+    if unit_rows or isinstance(x, CsrRows) or not proof.pays_before_distances(x, centroids):
+        return _measured(x, centroids, unit_rows, origin)
+    found, _ = _proven(x, centroids)
+    centroids = centroids.to(layout.compute_dtype(x.dtype, centroids.dtype))
+    return found, blocked.sq_differences(x, centroids, found, None, False)
+
+
+def _measured(x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tuple[Tensor, Tensor]:
     labels, sq_distances = _backend(x, centroids).nearest(x, centroids, unit_rows, origin)
     return labels, sq_distances
 
@@ -154,21 +162,31 @@ def labels(x: Rows, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor 
             found, far = blocked.labels(x, centroids, unit_rows, origin)
             if bool(torch.isfinite(far).all()):  # added up, they may not be where rows are
                 return found, far
-        return nearest(x, centroids, unit_rows, origin)
+        return _measured(x, centroids, unit_rows, origin)
+    return _proven(x, centroids)
+
+
+def _proven(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return ``labels (n,)``, and squared distances ``(m,)`` of rows that had to be measured."""
     found, doubtful = proof.labels(x, centroids)
     if not len(doubtful):
         return found, None
     rows, origin = x.index_select(0, doubtful), origin_of(x, False)
-    again, sq_distances = nearest(rows, centroids, False, origin)
+    again, sq_distances = _measured(rows, centroids, False, origin)
     return found.index_copy_(0, doubtful, again), sq_distances
 
 
 @in_full_precision
 def rough_sums(
-    x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor
+    x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor, directions: rough.Directions
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by labels that may be guesses."""
-    guessed = None if isinstance(x, CsrRows) else rough.sums(x, centroids, unit_rows, origin)
+    """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by labels that may be guesses.
+
+    What one batch tells of where to look is kept in ``directions`` for the next.
+    """
+    guessed = None
+    if not isinstance(x, CsrRows):
+        guessed = rough.sums(x, centroids, unit_rows, origin, directions)
     if guessed is not None:
         return guessed
     _, sq_distances, counts, sums = nearest_and_sums(x, centroids, None, unit_rows, origin)
@@ -205,11 +223,11 @@ def distances(x: Rows, centroids: Tensor, unit_rows: bool) -> Tensor:
 
 @in_full_precision
 def sq_differences(
-    x: Rows, centroids: Tensor, labels: Tensor, index: Tensor, unit_rows: bool
+    x: Rows, centroids: Tensor, labels: Tensor, index: Tensor | None, unit_rows: bool
 ) -> Tensor:
     """Return squared distances ``(m,)`` of rows ``index`` to the centroids of ``labels (n,)``.
 
-    As sums of squared differences, to all digits.
+    Of all rows without an ``index``. As sums of squared differences, to all digits.
     """
     return _in_blocks(x).sq_differences(x, centroids, labels, index, unit_rows)
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from torchkm.kernels.direct import DirectScorer, Entered, Scored
 from torchkm.kernels.layout import rows_of
+from torchkm.kernels.rivals import Found, among
 from torchkm.kernels.rows import OrderedRows, Places, length, parts
-from torchkm.kernels.subspace import Aim, Found, Subspace, among, width
+from torchkm.kernels.subspace import Aim, Subspace, width
 
 _DIRECTIONS = 96
 
@@ -52,7 +53,7 @@ class ProjectedScorer:
             torch.linalg.vector_norm(rows, dim=1, out=self.norms[part])
             found = self._room(part)
             self._subspace.project(rows, found.norms, self._left[part])
-            self._aim.look(self._left[part], among(rows), found)
+            self._aim.look(self._left[part], among(rows, rows.dtype), found)
             yield Entered(part, rows, self._in_full(part, _scored(found)))
             self._pays = self._aim.pays
 

@@ -16,19 +16,18 @@ from torch import Tensor
 from torchkm.kernels import bfloat16
 from torchkm.kernels.bfloat16 import SUM_UNIT, UNIT, above, digits
 from torchkm.kernels.layout import compute_dtype
-from torchkm.kernels.rows import parts, take_out
+from torchkm.kernels.rivals import Bounds, Found, Rivals, among, in_doubt
+from torchkm.kernels.rows import parts
 from torchkm.kernels.runs import Scores
 from torchkm.kernels.scratch import room
-from torchkm.kernels.subspace import Aim, Found, Subspace, among, is_worth_it, vanished
+from torchkm.kernels.subspace import Aim, Subspace, is_worth_it, vanished
 
 # Narrower rows are measured as fast as their labels are proven.
 _WIDE = 128
 
-# Below any score of rows that are near enough to tell.
-_LOWEST = torch.finfo(torch.float32).min
-
-# From so many centroids on, comparing two of them beats scoring all again.
-_MANY = 128
+# Bytes of a feature of all centroids from which on a product of the rows in few digits, and then
+# distances to the nearest, take less time than a product in all of them.
+_WORTH_TWO_LOOKS = 640
 
 # Bytes of centroids from which on a look along directions pays, how many of these, and how many
 # rows pay for choosing them.
@@ -43,9 +42,6 @@ _EXTRA, _TILE = 4, 32
 # Numbers in a block of rows or of scores, and the most rows of it: each block prepares the product
 # anew, so it has more rows than would stay in cache.
 _NUMBERS, _MOST_ROWS = 2**23, 2**14
-
-# Labels that fit into the bits of a float32 number which bfloat16 leaves free.
-_LABELS = 2**16
 
 
 class _Centred(NamedTuple):
@@ -92,6 +88,12 @@ def pays(x: Tensor) -> bool:
     return x.shape[1] >= _WIDE and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def pays_before_distances(x: Tensor, centroids: Tensor) -> bool:
+    """Return whether to prove labels first even if distances are wanted: those to one centroid."""
+    k, dtype = len(centroids), compute_dtype(x.dtype, centroids.dtype)
+    return k * dtype.itemsize >= _WORTH_TWO_LOOKS and pays(x) and bfloat16.pays_for(x, k)
+
+
 def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and the rows ``(m,)``, rising, whose label is in doubt."""
     centred = _Centred.of(centroids.to(compute_dtype(x.dtype, centroids.dtype)))
@@ -99,12 +101,12 @@ def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     found = Found.room(len(x), product.dtype)
     for part in parts(slice(0, len(x)), product.size):
         product.score(x[part], found.part(part))
-    return found.labels, _in_doubt(found.leads)
+    return found.labels, in_doubt(found.leads)
 
 
 def _product(centred: _Centred, x: Tensor) -> _Rough | _Projected | _Plain:
     k, d = centred.centroids.shape
-    if 1 < k <= _LABELS and bfloat16.pays_for(x, k):
+    if k > 1 and bfloat16.pays_for(x, k):
         return _Rough(centred, len(x))
     if len(x) >= _ENOUGH_ROWS and is_worth_it(k, d, centred.centroids.dtype, _WORTH_A_LOOK):
         return _Projected(centred, len(x))
@@ -152,7 +154,7 @@ class _Projected:
         torch.linalg.vector_norm(rows, dim=1, out=found.norms)
         left = room("left", len(rows), self._subspace.width, torch.float32)
         self._subspace.project(rows, found.norms, left)
-        self._aim.look(left, among(rows), found)
+        self._aim.look(left, among(rows, self.dtype), found)
         return None
 
 
@@ -166,15 +168,12 @@ class _Rough:
         centroid  c rounded  its bias in 3 digits  what rounding takes per |x|
     """
 
-    dtype = torch.float32
-
     def __init__(self, centred: _Centred, n: int) -> None:
-        self._centred, self._exactly = centred, centred.rounding()
         centroids, bias, norms, _ = centred
         k, d = centroids.shape
         width = -(-(d + _EXTRA) // _TILE) * _TILE
-        self.size = min(n, _rows_at_once(k, width))
-        self._left = room("left", self.size, width, torch.bfloat16)
+        self.dtype, self.size = norms.dtype, min(n, _rows_at_once(k, width))
+        self._left = room("rounded rows", self.size, width, torch.bfloat16)
         self._left[:, d:] = (torch.arange(width - d) < 3).bfloat16()
         self._numbers, self._norms = self._left[:, :d], self._left[:, d + 3]
         rounded = centroids.to(torch.bfloat16)
@@ -183,10 +182,11 @@ class _Rough:
         behind = torch.stack([*digits(bias.float()), shares], dim=1)  # (k, 4)
         blank = behind.new_zeros(k, width - d - _EXTRA)
         self._right = torch.cat([rounded, behind, blank], dim=1)
-        self._twice, self._lost = 2 * shares.float(), centred.lost(width, SUM_UNIT)
+        lost = centred.lost(width, SUM_UNIT).float()
+        bounds = Bounds(2 * shares.float(), lost, UNIT)
+        self._rivals = Rivals(centroids, bias, bounds, centred.rounding())
         self._product = room("product", self.size, k, torch.bfloat16)
-        self._scores = room("scores", self.size, k, torch.float32)
-        self._marks = torch.arange(k, dtype=torch.int32)
+        self._uppers = room("uppers", self.size, k, torch.float32)
 
     def score(self, rows: Tensor, found: Found) -> None:
         """Fill in what is ``found`` of ``rows (b, d)``."""
@@ -197,56 +197,8 @@ class _Rough:
         self._norms[:b] = norms
         found.norms.copy_(norms)
         torch.mm(self._left[:b], self._right.T, out=self._product[:b])
-        # A score brings its label along, in bits that bfloat16 leaves free: a maximum that finds
-        # its index takes five times as long.
-        scores = self._scores[:b].copy_(self._product[:b])
-        scores.view(torch.int32).bitwise_or_(self._marks)
-        labels, best = self._best_of(scores)
-        take_out(scores, labels, -torch.inf)
-        _, second = self._best_of(scores)
-        found.labels.copy_(labels)
-        found.best.copy_(best)
-        torch.sub(best, second, out=found.leads)
-        found.leads.sub_(self._rounding(found))
-        if len(self._marks) >= _MANY:
-            self._look_again(rows, found)
-
-    def _best_of(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the label and the score ``(b,)`` of the best of marked ``scores (b, k)``."""
-        best = torch.amax(scores, 1)  # (b, k) -> (b,)
-        bits = best.view(torch.int32)
-        labels = (bits & (_LABELS - 1)).long()
-        bits.bitwise_and_(-_LABELS)
-        return labels.clamp_(max=len(self._marks) - 1), best  # of NaN it may be anything
-
-    def _rounding(self, found: Found) -> Tensor:
-        """Return what rounding gave to a lead at most ``(b,)``."""
-        sizes = 2 * found.best.abs() + found.leads
-        return found.norms * self._twice[found.labels] + UNIT * sizes + self._lost
-
-    def _look_again(self, rows: Tensor, found: Found) -> None:
-        """Compare the best two centroids of ``rows (b, d)`` that can belong to no third."""
-        at = _in_doubt(found.leads)  # (m,)
-        others = self._scores[: len(rows)].index_select(0, at)  # (m, k), without the best
-        seconds, _ = self._best_of(others)
-        take_out(others, seconds, _LOWEST)
-        _, thirds = self._best_of(others)
-        labels, best, _, norms = (field[at] for field in found)
-        before_thirds = Found(labels, best, best - thirds, norms)
-        two = before_thirds.leads > self._rounding(before_thirds)  # (m,)
-        at, labels, seconds, norms = at[two], labels[two], seconds[two], norms[two]
-        centroids, bias, _, _ = self._centred
-        apart = centroids.index_select(0, labels) - centroids.index_select(0, seconds)  # (m, d)
-        leads = torch.linalg.vecdot(rows.index_select(0, at).to(apart.dtype), apart)
-        leads += bias[labels] - bias[seconds]
-        per_norm, lost = self._exactly
-        found.labels[at] = torch.where(leads < 0, seconds, labels)
-        found.leads[at] = (leads.abs() - (norms * per_norm + lost)).to(found.leads.dtype)
-
-
-def _in_doubt(leads: Tensor) -> Tensor:
-    """Return which of ``leads (b,)`` are not above zero, or not a number, rising."""
-    return torch.nonzero(~(leads > 0)).squeeze(1)
+        uppers = self._uppers[:b].copy_(self._product[:b])
+        self._rivals.settle(uppers, found.norms, among(rows, self.dtype), found)
 
 
 def _rows_at_once(k: int, width: int) -> int:

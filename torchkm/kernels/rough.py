@@ -1,7 +1,9 @@
-"""Sums by guessed labels: those of a product in fewer digits than the rows have.
+"""Sums by guessed labels: those of a product in fewer digits than the rows have, or of fewer.
 
 In bfloat16 a guess errs between centroids whose squared distances differ by less than about a
-percent: each score is half a squared distance, rounded to eight bits. Elsewhere it is float32's.
+percent: each score is half a squared distance, rounded to eight bits. Where that is slow, wide rows
+are multiplied along the few directions that centroids mostly lie along, once what is left of the
+centroids is a few percent of such a distance. Elsewhere a guess is float32's.
 """
 
 from __future__ import annotations
@@ -15,13 +17,49 @@ from torchkm.kernels.layout import compute_dtype, unit
 from torchkm.kernels.rows import parts
 from torchkm.kernels.runs import Scores
 from torchkm.kernels.scratch import room_for
+from torchkm.kernels.subspace import Subspace, is_worth_it
 
 # Columns behind the numbers, what the width is rounded up to, and rows at once.
 _EXTRA, _TILE, _ROWS_AT_ONCE = 6, 32, 2**10
 
+# Bytes of centroids from which on a guess along directions pays, how many of these, and what may
+# lie beyond them: so much of the mean squared distance to the nearest centroid.
+_WORTH_A_LOOK, _DIRECTIONS, _BEYOND = 2**18, 64, 1 / 50
+
+
+class Directions:
+    """Directions that the centroids of one batch after the other mostly lie along.
+
+    They are chosen anew whenever the number of batches has doubled.
+    """
+
+    def __init__(self) -> None:
+        self._n_batches, self._next = 0, 2
+        self._sq_distance = 0.0
+        self._basis: Tensor | None = None
+
+    def learn(self, sq_distance: float) -> None:
+        """Take in the mean squared distance of the rows of a batch to their centroids."""
+        self._n_batches += 1
+        self._sq_distance = sq_distance
+
+    def of(self, centred: Tensor) -> Tensor | None:
+        """Return a basis ``(d, m)``, or none where too much of ``centred (k, d)`` is beyond it."""
+        k, d = centred.shape
+        if not is_worth_it(k, d, torch.float32, _WORTH_A_LOOK):
+            return None
+        if self._n_batches >= self._next:
+            self._next = 2 * self._n_batches
+            self._basis = Subspace(centred, _DIRECTIONS).basis
+        if self._basis is None:
+            return None
+        along = centred.float() @ self._basis  # (k, m)
+        beyond = (centred.square().sum() - along.square().sum()) / len(centred)
+        return self._basis if beyond.item() <= _BEYOND * self._sq_distance else None
+
 
 def sums(
-    x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor
+    x: Tensor, centroids: Tensor, unit_rows: bool, origin: Tensor, directions: Directions
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return ``counts (k,)``, ``sums (k, d)`` and ``inertia ()`` by guessed labels.
 
@@ -34,7 +72,7 @@ def sums(
     origin = origin.to(dtype)
     centred = centroids - origin  # (k, d)
     half_norms = centred.square().sum(1) / 2
-    product = (_Bfloat16 if bfloat16.pays_for(x, k) else _Float32)(centred, half_norms)
+    product = _product(x, centred, half_norms, directions)
     counts, total = torch.zeros(k, dtype=torch.float64), torch.zeros(k, d, dtype=dtype)
     sq_norms = torch.zeros((), dtype=torch.float64)
     buffer = room_for("rows of a block", min(len(x), _ROWS_AT_ONCE), d, centred)
@@ -52,7 +90,16 @@ def sums(
         sq_norms += sq_norm.sum(dtype=torch.float64)
     across = torch.dot(total.view(-1), centred.view(-1))
     inertia = sq_norms - 2 * across + 2 * counts @ half_norms.double()
+    directions.learn(inertia.item() / len(x))
     return counts, total.addcmul_(counts.to(dtype).unsqueeze(1), origin), inertia
+
+
+def _product(
+    x: Tensor, centred: Tensor, half_norms: Tensor, directions: Directions
+) -> _Bfloat16 | _Float32:
+    if bfloat16.pays_for(x, len(centred)):
+        return _Bfloat16(centred, half_norms)
+    return _Float32(centred, half_norms, directions.of(centred))
 
 
 class _Bfloat16:
@@ -69,18 +116,24 @@ class _Bfloat16:
 
 
 class _Float32:
-    def __init__(self, centred: Tensor, half_norms: Tensor) -> None:
-        self._centred, self._bias = centred.float(), -half_norms.float()
+    """Scores in float32, along the directions of a ``basis (d, m)`` or none."""
+
+    def __init__(self, centred: Tensor, half_norms: Tensor, basis: Tensor | None) -> None:
+        self._basis = basis
+        self._against, self._bias = self._seen(centred), -half_norms.float()
         self._scores = Scores(
-            room_for("scores in runs", _ROWS_AT_ONCE, len(centred), self._centred)
+            room_for("scores in runs", _ROWS_AT_ONCE, len(centred), self._against)
         )
 
     def labels(self, rows: Tensor, _: Tensor) -> Tensor:
         """Return the labels ``(b,)`` of ``rows (b, d)``."""
-        self._scores.fill(rows.float(), self._centred, self._bias)
+        self._scores.fill(self._seen(rows), self._against, self._bias)
         labels = torch.empty(len(rows), dtype=torch.int64)
         self._scores.best(self._bias.new_empty(len(rows)), labels)
         return labels
+
+    def _seen(self, rows: Tensor) -> Tensor:
+        return rows.float() if self._basis is None else rows.float() @ self._basis
 
 
 def _operand(rows: Tensor, behind: Tensor) -> Tensor:

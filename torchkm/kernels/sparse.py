@@ -110,15 +110,17 @@ def distances(x: CsrRows, centroids: Tensor, unit_rows: bool) -> Tensor:
 
 
 def sq_differences(
-    x: CsrRows, centroids: Tensor, labels: Tensor, index: Tensor, unit_rows: bool
+    x: CsrRows, centroids: Tensor, labels: Tensor, index: Tensor | None, unit_rows: bool
 ) -> Tensor:
     """Return squared distances ``(m,)`` of rows ``index`` to the centroids of ``labels (n,)``.
 
     Where a row has no number, the squares are those of its centroid: all of them less those where
     it has one. They are subtracted as whole numbers of parts, so that nothing is left of equals.
     """
-    rows = _measured(x, unit_rows).take(index)
-    used, labels = torch.unique(labels[index], return_inverse=True)
+    rows = _measured(x, unit_rows)
+    if index is not None:
+        rows, labels = rows.take(index), labels[index]
+    used, labels = torch.unique(labels, return_inverse=True)
     some = centroids[used].to(sum_dtype(x.device))  # (u, d)
     sizes = sq_norms(some)  # (u,)
     shares = some.square().div_(sizes.clamp_min(torch.finfo(sizes.dtype).tiny).unsqueeze(1))

@@ -8,13 +8,15 @@ the fit ends when a moving average of the batches' inertia stops falling: as in 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from torchkm import kernels
+from torchkm.functional import ClusterStats
 from torchkm.functional.geometry import centroids_on, sq_movements
 from torchkm.functional.problem import Problem, rows_as_centroids
 from torchkm.functional.stats import one_read, rough_read
@@ -62,7 +64,7 @@ class Learner:
         batch_size: rows that every batch counts as, however many it has.
         n_since: rows since that was looked at.
         measured: whether anybody wants to know how far the centroids move.
-        rough: whether labels may be guessed in fewer digits than the rows have.
+        directions: where labels may be guessed, along which directions; else None.
     """
 
     state: CentroidState
@@ -70,12 +72,12 @@ class Learner:
     batch_size: int
     n_since: int = 0
     measured: bool = True
-    rough: bool = False
+    directions: kernels.Directions | None = None
 
     def step(self, rows: Problem, draws: Draws) -> Learnt:
         """Learn from a batch."""
         start, due = self.state.centroids, self._due()
-        stats = rough_read(rows, start) if self.rough else one_read(rows, start)[1]
+        stats = self._read(rows, start)
         self.state = update(stats, self.state, _RULE, rows.metric).state
         n_reassigned = 0
         if due and self.reassignment_ratio > 0:
@@ -84,6 +86,11 @@ class Learner:
         if self.measured:
             moved = sq_movements(start, self.state.centroids, rows.origin).sum().item()
         return Learnt(max(stats.inertia.item(), 0.0), moved, n_reassigned)
+
+    def _read(self, rows: Problem, centroids: Tensor) -> ClusterStats:
+        if self.directions is None:
+            return one_read(rows, centroids)[1]
+        return rough_read(rows, centroids, self.directions)
 
     def _due(self) -> bool:
         """Say whether rare clusters are to be looked at: in time, or as one has no row yet."""
@@ -131,9 +138,8 @@ def learn(problem: Problem, learner: Learner, draws: Draws, patience: Patience) 
     """Make steps on drawn batches until ``patience`` ends."""
     average = _Average(len(problem.x))
     learner.measured = patience.shift > 0 or patience.watch is not None
-    plain = replace(problem, sample_weight=None)  # what is drawn by weight counts once
     for number in range(1, patience.max_steps + 1):
-        rows = plain.take(draws.batch())
+        rows = problem.batch(draws.batch())  # what is drawn by weight counts once
         learnt, n_rows = learner.step(rows, draws), len(rows.x)
         record = PassRecord(
             number, learnt.inertia, learnt.shift, n_rows, learnt.n_reassigned, n_rows, n_rows, 0
