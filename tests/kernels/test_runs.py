@@ -28,6 +28,24 @@ def test_best_and_next_are_those_of_a_plain_product(n, k, d, dtype, generator):
     torch.testing.assert_close(best.double(), following, **near)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("compiling", [False, True])
+@pytest.mark.parametrize("n", [5, RUN + 7])
+def test_best_of_each_of_some_sets(n, compiling, device, monkeypatch, generator):
+    x = torch.randn(n, 6, generator=generator).to(device)
+    starts = torch.randn(4, 9, 6, generator=generator).to(device)
+    bias = starts.square().sum(2) / -2
+    scores = Scores(torch.empty(n, 36, device=device))
+    scores.fill(x, starts.flatten(0, 1), bias.flatten())
+    best, labels = torch.empty(n, 4, device=device), torch.empty(n, 4, device=device).long()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
+    scores.best(best, labels)
+    for number, start in enumerate(starts):
+        want = (x @ start.T + bias[number]).max(1)
+        torch.testing.assert_close(best[:, number], want.values)
+        assert torch.equal(labels[:, number], want.indices + 9 * number)
+
+
 @pytest.mark.parametrize("k", [2, 33, 500])
 def test_of_equal_scores_the_first_is_best(k):
     scores = torch.zeros(2, k, 10)

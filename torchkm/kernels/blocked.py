@@ -83,17 +83,21 @@ def inertia_and_sums_of_each(
     r, k, d = starts.shape
     shift = origin.to(starts.dtype)
     centred = (starts - shift).view(r * k, d)
-    half_norms = centred.square().sum(1) / 2
+    bias = sq_norms_of_centroids(centred) / -2
+    size = min(rows_per_block(x, r * k), len(x))
+    scores = Scores(room_for("scores in runs", size, r * k, centred))
+    best = bias.new_empty(size, r)
+    labels = torch.empty(size, r, dtype=torch.int64, device=x.device)
     totals = _Totals(shift, r * k, sample_weight)
     inertia = x.new_zeros(r, dtype=sum_dtype(x.device))
-    first = torch.arange(0, r * k, k, device=x.device)  # (r,)
-    for block in _blocks(x, shift, rows_per_block(x, r * k), unit_rows):
-        scores = torch.addmm(half_norms, block.rows, centred.T, alpha=-1).view(-1, r, k)
-        best, labels = scores.min(dim=2)  # (b, r, k) -> (b, r)
-        sq_distances = (2 * best + _sq_norms(block.rows).unsqueeze(1)).clamp_(min=0)
+    for block in _blocks(x, shift, size, unit_rows):
+        b = len(block.rows)
+        scores.fill(block.rows, centred, bias)
+        scores.best(best[:b], labels[:b])
+        sq_distances = (_sq_norms(block.rows).unsqueeze(1) - 2 * best[:b]).clamp_(min=0)  # (b, r)
         weight = 1 if sample_weight is None else sample_weight[block.at].unsqueeze(1)
         inertia += (sq_distances * weight).sum(0, dtype=inertia.dtype)
-        totals.add(block, labels + first)
+        totals.add(block, labels[:b])
     counts, sums = totals.finish()
     return inertia, counts.view(r, k), sums.view(r, k, d)
 

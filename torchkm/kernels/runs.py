@@ -25,12 +25,14 @@ def count(n: int) -> int:
 def finder(scores: Tensor, values: Tensor, labels: Tensor) -> Callable[[], None]:
     """Return what writes the best of ``scores (g, k, r)`` to ``values`` and ``labels (g r,)``.
 
-    The largest of each row and where it is: the first of equals, and a NaN where there is one.
+    The largest of each row and where it is: the first of equals, and a NaN where there is one. With
+    ``values (g r, s)``, the same of each of ``s`` sets of as many centroids.
     """
     g, k, r = scores.shape
+    n_sets = values.numel() // (g * r)
     images = scores.unsqueeze(2).permute(0, 3, 1, 2)  # (g, r, k, 1), r side by side
-    into = {"out": values.view(g, r, 1, 1), "indices": labels.view(g, r, 1, 1)}
-    return partial(torch.ops.aten.max_pool2d_with_indices.out, images, [k, 1], **into)
+    into = {"out": values.view(g, r, n_sets, 1), "indices": labels.view(g, r, n_sets, 1)}
+    return partial(torch.ops.aten.max_pool2d_with_indices.out, images, [k // n_sets, 1], **into)
 
 
 def find_best(scores: Tensor, values: Tensor, labels: Tensor) -> None:
@@ -38,9 +40,12 @@ def find_best(scores: Tensor, values: Tensor, labels: Tensor) -> None:
     if scores.device.type == "cpu" and not torch.compiler.is_compiling():
         finder(scores, values, labels)()
         return
-    best, at = scores.max(1)  # (g, k, r) -> (g, r)
-    values.copy_(best.flatten())
-    labels.copy_(at.flatten())
+    g, k, r = scores.shape
+    n_sets = values.numel() // (g * r)
+    best, at = scores.view(g, n_sets, k // n_sets, r).max(2)  # (g, s, r)
+    at += torch.arange(0, k, k // n_sets, device=at.device).unsqueeze(1)
+    values.copy_(best.transpose(1, 2).reshape(values.shape))
+    labels.copy_(at.transpose(1, 2).reshape(labels.shape))
 
 
 class _Part(NamedTuple):
@@ -76,7 +81,10 @@ class Scores:
             self._parts.append(_Part(at, scores))
 
     def best(self, values: Tensor, labels: Tensor) -> None:
-        """Write the best of each row to ``values (b,)`` and its label to ``labels (b,)``."""
+        """Write the best of each row to ``values (b,)`` and its label to ``labels (b,)``.
+
+        Or, to ``(b, s)``, those of each of ``s`` sets of centroids.
+        """
         for at, scores in self._parts:
             find_best(scores, values[at], labels[at])
 
