@@ -34,7 +34,7 @@ from contenders import CONTENDERS
 _HERE = Path(__file__).parent
 _RESULTS = _HERE.parent / "docs/results"
 _DEFAULTS = [name for name in CONTENDERS if name != "KMeans n_init=10"]
-_GROUPS = ["mnist", "half", "batch", "ten", "seeding", "certified", "fit"]
+_GROUPS = ["mnist", "half", "batch", "ten", "seeding", "certified", "fit", "job"]
 _DATA = ("mnist", "mixture-1000000x128", "mixture-200000x768")
 
 

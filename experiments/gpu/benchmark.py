@@ -21,14 +21,14 @@ from common.mnist_rows import train_pixels
 from gpu import tables as gpu_tables
 from gpu.ceilings import measure_ceilings
 from gpu.clock import Budget, DeviceClock, HostClock
-from gpu.fits import FITS, SEEDINGS
+from gpu.fits import FITS, SEEDINGS, jobs
 from gpu.shapes import SHAPES
 from gpu.stage import Stage
 from gpu.timing import time_fits, time_passes
 
-GROUPS = (*SHAPES, "seeding", "fit")
+GROUPS = (*SHAPES, "seeding", "fit", "job")
 
-_SEEDING_KS, _FIT_KS = (256,), (10, 64, 256)
+_SEEDING_KS, _FIT_KS, _JOB_KS = (256,), (10, 64, 256), (256,)
 
 
 def run(groups: list[str], repeats: int, max_seconds: float, data_root: str, output: Path) -> None:
@@ -46,6 +46,7 @@ def run(groups: list[str], repeats: int, max_seconds: float, data_root: str, out
         measure_ceilings(clock, device),
         budget,
         repeats,
+        data_root,
         _pixels(data_root),
         output,
         _machine(),
@@ -101,5 +102,9 @@ def _parts(stage: Stage, group: str) -> list[tuple[str, Callable[[], None]]]:
             (f"{group}, {shape}", partial(time_passes, stage, group, shape))
             for shape in SHAPES[group]
         ]
-    ks, fits = (_SEEDING_KS, SEEDINGS) if group == "seeding" else (_FIT_KS, FITS)
+    ks, fits = {
+        "seeding": (_SEEDING_KS, SEEDINGS),
+        "fit": (_FIT_KS, FITS),
+        "job": (_JOB_KS, jobs(stage.data_root)),
+    }[group]
     return [(f"{group}, k={k}", partial(time_fits, stage, group, k, fits)) for k in ks]

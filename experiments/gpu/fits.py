@@ -1,10 +1,16 @@
-"""Seedings and fits of MNIST that ``benchmark.py --device cuda`` times by the host's clock."""
+"""Seedings, fits and jobs of MNIST that ``benchmark.py --device cuda`` times by host clock."""
 
 from __future__ import annotations
 
 import importlib
+import io
+import json
 import math
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -139,3 +145,29 @@ SEEDINGS: dict[str, tuple[str, Fit]] = {
     "torchkm, k-means++": ("torchkm", our_seeds),
     "torch, k-means++": ("torch", plain_seeds),
 }
+
+
+def jobs(data_root: str) -> dict[str, tuple[str, Fit]]:
+    """Return ``run.py`` on the MNIST that lies in a folder, defaults but for the seed."""
+    return {"run.py": ("torchkm", partial(_job, data_root))}
+
+
+def _job(data_root: str, x: Tensor, k: int, seed: int) -> Fitted:
+    """All that ``run.py`` does once it is imported: read, fit, score, draw and write."""
+    import run
+
+    given = {"data": "mnist", "data-root": data_root, "k": k, "seed": seed}
+    given["accelerator"] = "gpu" if x.is_cuda else "cpu"
+    printed = io.StringIO()
+    with TemporaryDirectory() as folder:
+        flags = [f"--{name}={value}" for name, value in given.items()]
+        try:
+            with redirect_stdout(printed), redirect_stderr(printed):
+                run.main([*flags, f"--output-dir={folder}"])
+        except SystemExit as error:
+            raise RuntimeError(printed.getvalue()[-500:].strip()) from error
+        (made,) = Path(folder).iterdir()
+        told = json.loads((made / "metrics.json").read_text())
+        saved = torch.load(made / "checkpoints" / "last.ckpt", x.device, weights_only=True)
+    centroids = saved["state_dict"]["kmeans.centroids"]
+    return Fitted(centroids, n_iter=told["n_iter"], status=told["status"])

@@ -29,11 +29,12 @@ class Stage:
         ceilings: of the device.
         budget: of the benchmark.
         repeats: of each measurement.
+        data_root: folder of MNIST.
         pixels: MNIST, ``(60000, 784)`` uint8, where it is there.
         output: file of the report.
         machine: what it runs on.
         passes: rows of the report, one of each contender at each shape.
-        fits: likewise, of each seeding and fit at each k.
+        fits: likewise, of each seeding, fit and job at each k.
         skipped: what was left out, and why.
         failed: what went wrong, and how.
     """
@@ -44,6 +45,7 @@ class Stage:
     ceilings: Ceilings
     budget: Budget
     repeats: int
+    data_root: str
     pixels: Tensor | None
     output: Path
     machine: dict[str, Any]

@@ -11,7 +11,8 @@ A pass labels all rows and moves all centroids. Those timed follow `passes[0]` o
 drawn at random, the same for all but fastkmeans, which draws its own. torchkm moves the rows whose
 label changed; 'all sums anew' adds all of them up in every pass. The floor is the longer of one
 read of the rows, as the contender keeps them, and of the product, at the ceilings of this run.
-Labels: the share that float64 gives too, in the first pass; of fits, at the end."""
+Labels: the share that float64 gives too, in the first pass; of fits, at the end. A job is all that
+run.py does once it is imported and its kernels are compiled."""
 
 _PASSES = "| shape | | us a pass | floor | over floor | against torchkm | labels | moved | target |"
 _FITS = "| | k | | ms | slowest | inertia | passes | status | labels |"

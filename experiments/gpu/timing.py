@@ -81,7 +81,7 @@ def _figures(stage: Stage, shape: Shape, one: Contender, seconds: list[float]) -
 
 
 def time_fits(stage: Stage, group: str, k: int, fits: dict[str, tuple[str, Fit]]) -> None:
-    """Time seedings or whole fits of MNIST, seed by seed in turn."""
+    """Time seedings, whole fits of MNIST or jobs, seed by seed in turn."""
     if stage.pixels is None:
         stage.skip(f"{group}, k={k}", "no MNIST")
         return

@@ -65,12 +65,26 @@ def fake(monkeypatch):
     return module.Passes
 
 
+def write_mnist(root, pixels):
+    """Write images ``(n, 784)`` as both splits of MNIST, with labels that go round."""
+    raw = root / "MNIST/raw"
+    raw.mkdir(parents=True)
+    n = len(pixels)
+    for split in ("train", "t10k"):
+        images = b"".join(size.to_bytes(4, "big") for size in (2051, n, 28, 28))
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(images + pixels.numpy().tobytes())
+        labels = (2049).to_bytes(4, "big") + n.to_bytes(4, "big")
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(labels + bytes(i % 10 for i in range(n)))
+
+
 @pytest.fixture
 def stage(load, tmp_path):
     """A stage on the CPU, with MNIST of random pixels and ceilings that nobody measured."""
     clock, ceilings = load("gpu.clock"), load("gpu.ceilings")
     host = clock.HostClock(CPU)
     generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (90, 784), generator=generator, dtype=torch.uint8)
+    write_mnist(tmp_path, pixels)
     return load("gpu.stage").Stage(
         device=CPU,
         clock=host,
@@ -78,7 +92,8 @@ def stage(load, tmp_path):
         ceilings=ceilings.Ceilings(1e9, dict.fromkeys(ceilings.RATES, 1e9)),
         budget=clock.Budget(1000),
         repeats=2,
-        pixels=torch.randint(256, (90, 784), generator=generator, dtype=torch.uint8),
+        data_root=str(tmp_path),
+        pixels=pixels,
         output=tmp_path / "report.json",
         machine={},
     )
@@ -93,6 +108,7 @@ def small(load, monkeypatch):
         monkeypatch.setitem(shapes, group, few)
     monkeypatch.setattr(load("gpu.benchmark"), "_SEEDING_KS", (5,))
     monkeypatch.setattr(load("gpu.benchmark"), "_FIT_KS", (5,))
+    monkeypatch.setattr(load("gpu.benchmark"), "_JOB_KS", (5,))
     timing = load("gpu.timing")
     absent = ("flash_kmeans", "fastkmeans")
     monkeypatch.setattr(
@@ -130,11 +146,15 @@ def test_every_group_is_checked_timed_and_reported(load, stage, small, fake, cap
         assert row["check"]["agreement"] > 0.95
     names = {row["contender"] for row in report["passes"] if row["group"] == "half"}
     assert names == {"torchkm", "torchkm, all sums anew", "torch float16"}
-    assert {row["group"] for row in report["fits"]} == {"seeding", "fit"}
+    assert {row["group"] for row in report["fits"]} == {"seeding", "fit", "job"}
     fit = next(row for row in report["fits"] if row["contender"] == "torchkm, lloyd")
     assert fit["fits"][0]["status"]
     assert fit["fits"][0]["agreement"] > 0.99
     assert len(fit["fits"]) == 2
+    job = next(row for row in report["fits"] if row["group"] == "job")
+    assert job["contender"] == "run.py"
+    assert all(one["n_iter"] > 0 and one["status"] for one in job["fits"])
+    assert job["inertia"] == pytest.approx(fit["inertia"], rel=0.05)
     tables = load("gpu.tables")
     text = tables.passes(report["passes"]) + tables.fits(report["fits"])
     assert "| certified: 90 x 784 float32, k=6 | torchkm, proven labels |" in text
@@ -175,6 +195,14 @@ def test_a_contender_that_fails_leaves_the_others(load, stage, small, fake, monk
     assert stage.passes[0]["over_torchkm"] is None
     assert any("RuntimeError: no such kernel" in line for line in stage.failed)
     assert json.loads(stage.output.read_text())["failed"] == stage.failed
+
+
+def test_a_job_that_cannot_run_is_told(load, stage, small, tmp_path):
+    for file in (tmp_path / "MNIST/raw").iterdir():
+        file.write_bytes(b"")
+    load("gpu.benchmark").play(stage, ["job"])
+    assert any("run.py: error: the files of mnist in" in line for line in stage.failed)
+    assert stage.fits == []
 
 
 def test_without_time_or_mnist_shapes_are_skipped_by_name(load, stage, small, fake):
