@@ -5,7 +5,7 @@ import scipy.sparse
 import torch
 
 from torchkm.functional.csr import as_csr
-from torchkm.kernels import dense_rows, take_batch, take_rows, unit
+from torchkm.kernels import csr, dense_rows, take_batch, take_rows, unit
 
 
 @pytest.fixture(params=[torch.float32, torch.float64])
@@ -30,12 +30,16 @@ def test_what_they_offer_of_a_tensor(pair):
     assert torch.equal(rows.matrix.to_dense(), dense)
 
 
-def test_a_dense_batch_takes_over_the_memory_of_the_last_one():
+def test_a_dense_batch_takes_over_the_memory_of_the_last_one(monkeypatch):
     x = torch.arange(24.0).view(8, 3)
     first = take_batch(x, torch.tensor([1, 5]))
     second = take_batch(x, torch.tensor([7, 0]))
     assert first.data_ptr() == second.data_ptr() != x.data_ptr()
     assert torch.equal(second, x[[7, 0]])
+    monkeypatch.setattr(csr, "_KEPT", 5)
+    large = take_batch(x, torch.tensor([1, 5]))
+    assert torch.equal(large, x[[1, 5]])
+    assert large.data_ptr() != second.data_ptr()
 
 
 def test_rows_are_taken_in_any_order_and_more_than_once(pair):

@@ -13,6 +13,9 @@ from torch import Tensor
 from torchkm.kernels.layout import sum_dtype
 from torchkm.kernels.scratch import room_for
 
+# Numbers of a batch whose memory is kept for the next.
+_KEPT = 2**22
+
 
 @dataclass(frozen=True, eq=False)
 class CsrRows:
@@ -141,9 +144,9 @@ def take_rows(x: Rows, index: Tensor) -> Rows:
 
 
 def take_batch(x: Rows, index: Tensor) -> Rows:
-    """Return the rows of ``index (b,)``, dense ones in memory that the next batch takes over."""
-    if isinstance(x, CsrRows):
-        return x.take(index)
+    """Return the rows of ``index (b,)``, a few in memory that the next batch may take over."""
+    if isinstance(x, CsrRows) or len(index) * x.shape[1] > _KEPT:
+        return take_rows(x, index)
     return torch.index_select(x, 0, index, out=room_for("batch", len(index), x.shape[1], x))
 
 
