@@ -25,12 +25,8 @@ from torchkm.kernels.subspace import Aim, Subspace, is_worth_it, vanished
 # Narrower rows are measured as fast as their labels are proven.
 _WIDE = 128
 
-# Bytes of a feature of all centroids from which on a product of the rows in few digits, and then
-# distances to the nearest, take less time than a product in all of them.
-_WORTH_TWO_LOOKS = 640
-
-# Bytes of centroids from which on a look along directions pays, how many of these, and how many
-# rows pay for choosing them.
+# Bytes of centroids from which on a first look pays, along so many directions or in few digits
+# before distances are taken; and how many rows pay for making ready.
 _WORTH_A_LOOK, _DIRECTIONS, _ENOUGH_ROWS = 2**19, 64, 2**12
 
 # Bounds of a block that is looked at.
@@ -90,8 +86,10 @@ def pays(x: Tensor) -> bool:
 
 def pays_before_distances(x: Tensor, centroids: Tensor) -> bool:
     """Return whether to prove labels first even if distances are wanted: those to one centroid."""
-    k, dtype = len(centroids), compute_dtype(x.dtype, centroids.dtype)
-    return k * dtype.itemsize >= _WORTH_TWO_LOOKS and pays(x) and bfloat16.pays_for(x, k)
+    (k, d), dtype = centroids.shape, compute_dtype(x.dtype, centroids.dtype)
+    if len(x) < _ENOUGH_ROWS or not is_worth_it(k, d, dtype, _WORTH_A_LOOK):
+        return False
+    return pays(x) and bfloat16.pays_for(x, k)
 
 
 def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
