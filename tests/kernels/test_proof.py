@@ -50,6 +50,7 @@ def product(request, monkeypatch):
     else:
         multiply_in_bfloat16(monkeypatch)
     monkeypatch.setattr(bfloat16, "_MANY", 1)
+    monkeypatch.setattr(proof, "_ENOUGH_NUMBERS", 1)
     if request.param == "bfloat16, doubts left":
         monkeypatch.setattr(rivals, "_SINGLY", 2**30)
     if request.param == "directions":
@@ -236,6 +237,18 @@ def test_a_row_that_is_not_finite_is_told_behind_proven_labels(proven_first, gen
     with pytest.raises(ValueError, match="x must be finite"):
         torchkm.functional.assign(x, centroids)
     assert proven_first
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "proven"), [(8192, 128, True), (8191, 128, False), (9000, 127, False)]
+)
+def test_few_or_narrow_rows_are_not_proven(n, d, proven, monkeypatch, generator):
+    asked, prove = [], proof.labels
+    monkeypatch.setattr(proof, "labels", lambda *args: asked.append(args) or prove(*args))
+    x, centroids = mixture(n, d, 6, generator, spread=0.1)
+    found, _ = labels(x, centroids, False)
+    assert bool(asked) == proven
+    assert torch.equal(found, nearest_in_float64(x, centroids))
 
 
 def test_few_or_narrow_rows_and_few_centroids_are_measured_at_once(monkeypatch):

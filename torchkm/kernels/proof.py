@@ -22,8 +22,8 @@ from torchkm.kernels.runs import Scores
 from torchkm.kernels.scratch import room
 from torchkm.kernels.subspace import Aim, Subspace, is_worth_it, vanished
 
-# Narrower rows are measured as fast as their labels are proven.
-_WIDE = 128
+# Narrower rows, and fewer numbers of them, are measured as fast as their labels are proven.
+_WIDE, _ENOUGH_NUMBERS = 128, 2**20
 
 # Bytes of centroids from which on a first look pays, along so many directions or in few digits
 # before distances are taken; and how many rows pay for making ready.
@@ -81,7 +81,9 @@ class _Centred(NamedTuple):
 
 def pays(x: Tensor) -> bool:
     """Return whether to look for proofs: of wide rows, where to ask for doubts is not to wait."""
-    return x.shape[1] >= _WIDE and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if x.shape[1] < _WIDE or x.numel() < _ENOUGH_NUMBERS:
+        return False
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def pays_before_distances(x: Tensor, centroids: Tensor) -> bool:
