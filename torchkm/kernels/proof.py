@@ -81,17 +81,16 @@ class _Centred(NamedTuple):
 
 def pays(x: Tensor) -> bool:
     """Return whether to look for proofs: of wide rows, where to ask for doubts is not to wait."""
-    if x.shape[1] < _WIDE or x.numel() < _ENOUGH_NUMBERS:
+    if torch.compiler.is_compiling() or x.device.type != "cpu":  # first: sizes may be unknown then
         return False
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x.shape[1] >= _WIDE and x.numel() >= _ENOUGH_NUMBERS
 
 
 def pays_before_distances(x: Tensor, centroids: Tensor) -> bool:
     """Return whether to prove labels first even if distances are wanted: those to one centroid."""
     (k, d), dtype = centroids.shape, compute_dtype(x.dtype, centroids.dtype)
-    if len(x) < _ENOUGH_ROWS or not is_worth_it(k, d, dtype, _WORTH_A_LOOK):
-        return False
-    return pays(x) and bfloat16.pays_for(x, k)
+    worth_it = pays(x) and len(x) >= _ENOUGH_ROWS and is_worth_it(k, d, dtype, _WORTH_A_LOOK)
+    return worth_it and bfloat16.pays_for(x, k)
 
 
 def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
