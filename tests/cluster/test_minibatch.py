@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from torchkm.cluster import InvalidParameterError, MiniBatchKMeans
+from torchkm.solvers import sampled
 
 OURS = {"device", "precision", "metric"}
 
@@ -132,6 +133,17 @@ def test_labels_are_exact_where_batches_are_not(digits):
     assert fitted.inertia_ == pytest.approx(-fitted.score(X), rel=1e-6)
     exact = MiniBatchKMeans(40, random_state=0, precision="float32").fit(X)
     assert fitted.inertia_ == pytest.approx(exact.inertia_, rel=0.03)
+
+
+def test_batches_of_a_stream_are_not_guessed(digits, monkeypatch):
+    guessed, read = [], sampled.rough_read
+    monkeypatch.setattr(sampled, "rough_read", lambda *args: guessed.append(args) or read(*args))
+    MiniBatchKMeans(10, random_state=0).partial_fit(digits).partial_fit(digits)
+    MiniBatchKMeans(10, init=digits[:10], n_init=1).fit(digits)
+    MiniBatchKMeans(10, random_state=0, precision="float32").fit(digits)
+    assert not guessed
+    MiniBatchKMeans(10, random_state=0).fit(digits)
+    assert guessed
 
 
 def test_several_starts_are_judged_by_rows(digits):

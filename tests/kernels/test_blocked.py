@@ -22,6 +22,23 @@ def rows(n, d, dtype, generator):
     return x.to(dtype)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("unit_rows", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+def test_each_of_several_starts_gets_what_it_gets_alone(dtype, unit_rows, weighted, generator):
+    x = rows(131, 7, dtype, generator)
+    starts = rows(15, 7, torch.promote_types(dtype, torch.float32), generator).view(3, 5, 7)
+    starts = starts / starts.norm(dim=2, keepdim=True) if unit_rows else starts
+    weight = torch.rand(131, generator=generator) if weighted else None
+    origin = origin_of(x, unit_rows)
+    each = blocked.inertia_and_sums_of_each(x, starts, weight, unit_rows, origin)
+    for start, inertia, counts, sums in zip(starts, *each, strict=True):
+        _, sq_distances, *want = blocked.nearest_and_sums(x, start, weight, unit_rows, origin)
+        sq_distances = sq_distances.double() * (1 if weight is None else weight)
+        torch.testing.assert_close(inertia, sq_distances.sum(), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close([counts, sums], want)
+
+
 @pytest.mark.parametrize("unit_rows", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (16, 3, 2), (131, 7, 5), (47, 33, 40)])
