@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from torchkm.kernels import rivals
-from torchkm.kernels.rivals import Bounds, Found, Rivals, among, in_doubt
+from torchkm.kernels.keys import Bounds, FloatKeys
+from torchkm.kernels.rivals import Found, Rivals, among, in_doubt
 
 
 def problem(n, k, generator, dtype=torch.float32):
@@ -15,11 +16,20 @@ def problem(n, k, generator, dtype=torch.float32):
     return x, centroids, bias, x.double() @ centroids.double().T + bias.double()
 
 
-def settled(x, centroids, bias, uppers, looseness, per_size=0.0):
+def floats(k, looseness, per_size=0.0):
+    """Keys of bounds that lie above scores by no more than ``looseness``, and a share of them."""
+    looseness = torch.full((k,), looseness)
+    return FloatKeys(Bounds(looseness, torch.tensor(1e-4), per_size, torch.zeros(k)))
+
+
+def rivals_of(centroids, bias, guess_first=True):
+    digit = torch.tensor(torch.finfo(centroids.dtype).eps * 100)
+    return Rivals(centroids, bias, (digit, digit), centroids, guess_first)
+
+
+def settled(x, centroids, bias, uppers, looseness, per_size=0.0, guess_first=True):
     """Return what rivals make of bounds that lie above scores by no more than ``looseness``."""
-    bounds = Bounds(torch.full_like(bias, looseness).float(), torch.tensor(1e-4), per_size)
-    digit = torch.finfo(x.dtype).eps * 100
-    compared = Rivals(centroids, bias, bounds, (torch.tensor(digit), torch.tensor(digit)))
+    compared = rivals_of(centroids, bias, guess_first)
     found, fetched = Found.room(len(x), x.dtype), []
     torch.linalg.vector_norm(x, dim=1, out=found.norms)
 
@@ -27,18 +37,20 @@ def settled(x, centroids, bias, uppers, looseness, per_size=0.0):
         fetched.append(at)
         return among(x, x.dtype)(at)
 
-    compared.settle(uppers.float(), torch.ones(len(x)), fetch, found)
+    keys = floats(len(bias), looseness, per_size)
+    compared.settle(uppers.float(), keys, torch.ones(len(x)), fetch, found)
     return compared, found, torch.cat(fetched) if fetched else torch.empty(0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("looseness", [1e-3, 1.0, 8.0, 60.0])
 @pytest.mark.parametrize("k", [9, 40, 700])
-def test_what_is_proven_is_right(k, looseness, dtype, monkeypatch, generator):
+@pytest.mark.parametrize("guess_first", [True, False])
+def test_what_is_proven_is_right(guess_first, k, looseness, dtype, monkeypatch, generator):
     monkeypatch.setattr(rivals, "_SINGLY", 0)
     x, centroids, bias, true = problem(2000, k, generator, dtype)
     uppers = true + looseness * torch.rand(true.shape, generator=generator)
-    _, found, _ = settled(x, centroids, bias, uppers, looseness)
+    _, found, _ = settled(x, centroids, bias, uppers, looseness, guess_first=guess_first)
     proven = found.leads > 0
     assert proven.float().mean() > 0.99
     assert torch.equal(found.labels[proven], true.argmax(1)[proven])
@@ -65,6 +77,50 @@ def test_a_guess_that_others_cannot_reach_is_all_that_is_multiplied(generator):
     assert compared._n_pairs == 500
     assert not len(in_doubt(found.leads))
     assert torch.equal(found.labels, best.squeeze(1))
+
+
+def test_without_a_guess_first_only_rivals_are_multiplied(generator):
+    x, centroids, bias, true = problem(500, 40, generator)
+    best = true.amax(1)
+    uppers = true + 1.0
+    compared, found, fetched = settled(x, centroids, bias, uppers, 1.0, guess_first=False)
+    close = true >= (best - 1).unsqueeze(1)  # what the lower bound of the guess does not exclude
+    doubtful = close.sum(1) > 1
+    assert abs(len(fetched) - doubtful.sum()) <= 2  # but for what lies at the border
+    assert abs(compared._n_pairs - close[doubtful].sum()) <= 4
+    assert not len(in_doubt(found.leads))
+    assert torch.equal(found.labels, true.argmax(1))
+
+
+def test_what_the_digits_leave_open_is_decided_by_differences(generator, monkeypatch):
+    """Two centroids so near each other that float32 scores of far-off rows cannot tell them."""
+    monkeypatch.setattr(rivals, "_SINGLY", 0)
+    x, centroids, _, _ = problem(5000, 40, generator)
+    centroids[1] = centroids[0] + 3e-5 * torch.randn(30, generator=generator)
+    bias = centroids.double().square().sum(1).float() / -2
+    true = -torch.cdist(x.double(), centroids.double()).square() / 2
+    near = true.argmax(1) < 2
+    uppers = x.double() @ centroids.double().T + bias
+    _, found, _ = settled(x, centroids, bias, uppers, 1e-3)
+    proven = found.leads > 0
+    assert torch.equal(found.labels[proven], true.argmax(1)[proven])
+    monkeypatch.setattr(rivals, "_APART", 30)
+    _, left, _ = settled(x, centroids, bias, uppers, 1e-3)
+    assert near.sum() > 20
+    assert proven[near].sum() >= 4 + (left.leads > 0)[near].sum()
+
+
+def test_few_rivals_are_told_before_they_are_looked_for(generator):
+    _, centroids, bias, true = problem(3000, 200, generator)
+    compared, lengths = rivals_of(centroids, bias), torch.ones(3000)
+    uppers = true.float()
+    assert compared.promise_few(uppers, floats(200, 0.01), lengths)
+    assert not compared.promise_few(uppers, floats(200, 1e3), lengths)
+    assert torch.equal(uppers, true.float())
+    # Two rivals to a row are what 200 centroids are worth.
+    gaps = true.topk(8, dim=1).values[:, :1] - true.topk(8, dim=1).values
+    assert compared.promise_few(uppers, floats(200, gaps[:, 1].median().item()), lengths)
+    assert not compared.promise_few(uppers, floats(200, gaps[:, 5].median().item()), lengths)
 
 
 def test_more_rivals_than_pay_stay_in_doubt(generator):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchkm.kernels import Directions, bfloat16, rough, rough_sums, subspace
+from torchkm.kernels import Directions, bfloat16, int8, rough, rough_sums, subspace
 
 
 def nearest_in_float64(x, centroids):
@@ -17,11 +17,33 @@ def mixture(n, d, k, generator, spread=1.0):
     return centroids[at] + spread * torch.randn(n, d, generator=generator), centroids
 
 
+@pytest.fixture(autouse=True)
+def nothing_in_eight_bits(monkeypatch):
+    """Guess in eight bits only where a test asks for it."""
+    monkeypatch.setattr(int8, "pays", lambda: False)
+
+
 @pytest.fixture(params=[True, False], ids=["bfloat16", "float32"])
 def in_bfloat16(request, monkeypatch):
     """Guess in bfloat16 on any machine, or in float32."""
     monkeypatch.setattr(bfloat16, "pays", lambda: request.param)
     return request.param
+
+
+@pytest.fixture
+def in_eight_bits(monkeypatch):
+    """Guess in eight bits, on any machine that can; count the batches that are."""
+    if not int8.adds_in_int32():
+        pytest.skip("products of eight bits are not added up as they are here")
+    monkeypatch.setattr(int8, "pays", lambda: True)
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    guessed, multiply = [], int8.RoundedCentroids.multiply
+    monkeypatch.setattr(
+        int8.RoundedCentroids,
+        "multiply",
+        lambda self, numbers, out: guessed.append(len(numbers)) or multiply(self, numbers, out),
+    )
+    return guessed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
@@ -119,3 +141,38 @@ def test_few_digits_are_sooner_than_few_directions(seen_along, monkeypatch, gene
     for batch in x.split(1000):
         rough.sums(batch, centroids, False, batch.mean(0), directions)
     assert not seen_along
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_guesses_in_eight_bits_are_nearly_those_of_whole_rows(dtype, in_eight_bits, generator):
+    x, centroids = mixture(3000, 90, 150, generator, spread=0.7)
+    x, centroids = (x + 3).to(dtype), (centroids + 3).to(dtype)
+    directions = Directions()
+    for batch in x.split(1000):
+        counts, sums, inertia = rough.sums(batch, centroids, False, batch.mean(0), directions)
+        truth, sq_distances = nearest_in_float64(batch, centroids)
+        wrong = (counts - torch.bincount(truth, minlength=150)).abs().sum()
+        assert wrong <= 0.01 * len(batch)
+        assert inertia.item() == pytest.approx(sq_distances.sum().item(), rel=1e-3)
+        torch.testing.assert_close(sums.sum(0), batch.sum(0), rtol=1e-4, atol=1e-2)
+    assert in_eight_bits == [1000, 1000]  # of the first nothing was known
+
+
+def test_a_batch_too_coarse_for_eight_bits_is_multiplied_whole(in_eight_bits, generator):
+    x, centroids = mixture(3000, 90, 150, generator, spread=0.5)
+    x[1500] = 1e4  # a step is as long as rows are wide apart
+    directions = Directions()
+    for batch in x.split(1000):
+        counts, _, _ = rough.sums(batch, centroids, False, 0 * batch[0], directions)
+        truth, _ = nearest_in_float64(batch, centroids)
+        assert (counts - torch.bincount(truth, minlength=150)).abs().sum() <= 4
+        directions.learn(40.0)  # but for the row far off
+    assert in_eight_bits == [1000]
+
+
+def test_few_centroids_are_not_guessed_in_eight_bits(in_eight_bits, generator):
+    x, centroids = mixture(1000, 90, 127, generator)
+    directions = Directions()
+    directions.learn(90.0)
+    rough.sums(x, centroids, False, x.mean(0), directions)
+    assert not in_eight_bits

@@ -24,7 +24,7 @@ def looked_at(x, centroids, m, first=None):
     digit = 2 * (x.shape[1] + 4) * EPS[x.dtype]
     norms = torch.linalg.vector_norm(centroids, dim=1)
     rounding = digit * norms.max(), digit * bias.abs().max()
-    aim = Aim(seen, centroids, bias, rounding)
+    aim = Aim(seen, centroids, bias, rounding, centroids)
     found = Found.room(len(x), x.dtype)
     torch.linalg.vector_norm(x, dim=1, out=found.norms)
     left = torch.empty(len(x), seen.width)
@@ -77,10 +77,10 @@ def test_bounds_lie_above_scores_and_not_far(dtype, noise, generator):
     centroids = x[:50].clone()
     seen = Subspace(centroids, 6)
     bias = torch.zeros_like(centroids[:, 0])
-    aim = Aim(seen, centroids, bias, (torch.tensor(0.0), torch.tensor(0.0)))
+    aim = Aim(seen, centroids, bias, (torch.tensor(0.0), torch.tensor(0.0)), centroids)
     left = torch.empty(len(x), seen.width)
     seen.project(x, torch.linalg.vector_norm(x, dim=1), left)
-    uppers = aim._rivals._above(left @ aim._right.T).double()
+    uppers = aim._keys.bounds.above(left @ aim._right.T).double()
     norms, others = x.double().norm(dim=1, keepdim=True), centroids.double().norm(dim=1)
     true = x.double() @ centroids.double().T
     assert (uppers >= true).all()
@@ -88,7 +88,10 @@ def test_bounds_lie_above_scores_and_not_far(dtype, noise, generator):
     assert (uppers - true <= share * norms * others).float().mean() > 0.99
 
 
-def test_labels_in_the_last_bits_of_large_scores_prove_nothing(whatever_it_costs, generator):
+def test_labels_in_the_last_bits_of_large_scores_prove_nothing(
+    whatever_it_costs, monkeypatch, generator
+):
+    monkeypatch.setattr(rivals, "_APART", 0)
     x = flat_rows(3000, 4, 2, generator, noise=0.0) + 100
     _, found, true = looked_at(x, x[:400].clone(), 3)
     assert check(found, true) < 1
@@ -175,7 +178,7 @@ def test_only_rows_in_doubt_are_fetched(generator):
     centroids = x[:32].clone()
     seen = Subspace(centroids, 8)
     bias = centroids.square().sum(1) / -2
-    aim = Aim(seen, centroids, bias, (torch.tensor(1e-4), torch.tensor(1e-4)))
+    aim = Aim(seen, centroids, bias, (torch.tensor(1e-4), torch.tensor(1e-4)), centroids)
     found = Found.room(len(x), x.dtype)
     found.norms.copy_(x.norm(dim=1))
     left = torch.empty(len(x), seen.width)

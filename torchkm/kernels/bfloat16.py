@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from torchkm.kernels import cpu
 
 # Rounding to nearest is off by at most this share of a number (8 bits of digits).
 UNIT = 2.0**-8
@@ -29,7 +30,7 @@ def pays() -> bool:
     Asked of the machine: of the flags of its instructions, and of a product whose sum would be
     another in fewer digits.
     """
-    return _has_instructions() and adds_in_float32()
+    return (cpu.has("amx_tile") or cpu.has("avx512_bf16")) and adds_in_float32()
 
 
 def pays_for(x: Tensor, k: int) -> bool:
@@ -46,14 +47,6 @@ def adds_in_float32() -> bool:
     product = rows @ torch.ones(64, size, dtype=torch.bfloat16).T
     nearest = torch.tensor(float(size - 2)).bfloat16()
     return bool((product == nearest).all())
-
-
-def _has_instructions() -> bool:
-    backend: Any = torch.backends.mkldnn
-    if not (backend.is_available() and backend.enabled):
-        return False
-    asks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, ask, lambda: False)() for ask in asks)
 
 
 def above(numbers: Tensor) -> Tensor:

@@ -96,7 +96,8 @@ class ProjectedScorer:
             self._subspace.project(rows, self.norms[part], self._left[part])
 
     def _aimed(self) -> Aim:
-        return Aim(self._subspace, self._centred, -self._exact.half_norms, self._exact.rounding)
+        centred, bias = self._centred, -self._exact.half_norms
+        return Aim(self._subspace, centred, bias, self._exact.rounding, centred)
 
     def _look(self, places: Places, found: Found) -> None:
         def fetch(at: Tensor) -> tuple[Tensor, Tensor]:

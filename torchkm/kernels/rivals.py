@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels.csr import CsrRows
+from torchkm.kernels.keys import Keys
 from torchkm.kernels.rows import take_out
 from torchkm.kernels.scratch import room
 
@@ -24,6 +25,12 @@ _SINGLY = 8
 
 # Of all pairs this share may be multiplied out singly; with more, whole products cost less.
 _SHARE = 1 / 2
+
+# Of so many rows it is asked how many rivals they have, and how few of all centroids that may be.
+_SAMPLE, _FEW = 2**6, 1 / 16
+
+# Numbers that may be taken apart where a product's digits are too few to tell rivals.
+_APART = 2**20
 
 # Gives, for some rows ``(o,)``, a matrix with these rows in it, and at which of its rows ``(o,)``.
 Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -68,19 +75,27 @@ class Found(NamedTuple):
         return Found(*(field[at] for field in self))
 
 
-class Bounds(NamedTuple):
-    """How far bounds of scores may be off.
+def _guess(uppers: Tensor, keys: Keys, lengths: Tensor, into: Found) -> Tensor:
+    """Take the centroid of the highest bound of each row, and what proves that it is the best.
 
-    Attributes:
-        looseness: what the score of a centroid may lie below its bound for each unit of the
-            length that comes with a row, ``(k,)``.
-        at_least: what rounding took of a bound, whatever the row ``()``.
-        per_size: and for each unit of the bound itself.
+    Args:
+        uppers: bounds of scores ``(b, k)``. They come out as keys, the lowest for the guess.
+        keys: how labels are written into these, and how far they may be off.
+        lengths: what that is measured in ``(b,)``.
+        into: where what is found goes.
+
+    Returns:
+        What no score but the guess's can be above ``(b,)``.
     """
-
-    looseness: Tensor
-    at_least: Tensor
-    per_size: float
+    keys.mark(uppers)
+    best = torch.amax(uppers, 1)  # (b, k) -> (b,)
+    into.labels.copy_(keys.labels(best))
+    take_out(uppers, into.labels, keys.lowest)
+    bounds, first = keys.bounds, keys.uppers(best, lengths)
+    others = bounds.above(keys.uppers(torch.amax(uppers, 1), lengths))
+    into.best.copy_(2 * first - bounds.above(first) - bounds.loose(into.labels, lengths))
+    into.leads.copy_(into.best - others)
+    return others
 
 
 class Rivals:
@@ -89,61 +104,71 @@ class Rivals:
     Args:
         centroids: ``(k, d)``, at least two.
         bias: what makes a score of a product ``(k,)``.
-        bounds: how far the bounds that come in may be off.
         rounding: what the difference of two scores loses in the dtype of the centroids, for each
             unit of a row's norm ``()`` and whatever the row ``()``.
+        given: the centroids that are as near to the rows as scores tell ``(k, d)``: not shifted,
+            where the rows are not.
+        guess_first: whether bounds are so loose that a guess is worth multiplying out before what
+            may be better.
     """
 
     def __init__(
-        self, centroids: Tensor, bias: Tensor, bounds: Bounds, rounding: tuple[Tensor, Tensor]
+        self,
+        centroids: Tensor,
+        bias: Tensor,
+        rounding: tuple[Tensor, Tensor],
+        given: Tensor,
+        guess_first: bool,
     ) -> None:
         self._centroids, self._bias, self._rounding = centroids, bias, rounding
-        k = len(bias)
-        self._marks = torch.arange(k, dtype=torch.int32)
-        self._bits = (k - 1).bit_length()
-        # A label in its last bits makes a bound larger or smaller by so much.
-        self._bounds = bounds._replace(per_size=bounds.per_size + 2.0 ** (self._bits - 23))
+        self._given = given
+        self._k, self._guess_first = len(bias), guess_first
         self._n_rows = self._n_pairs = 0
 
     @property
     def are_few(self) -> bool:
         """Whether what was multiplied out so far cost less than whole products would have."""
-        return _SINGLY * self._n_pairs <= _SHARE * self._n_rows * len(self._marks)
+        return _SINGLY * self._n_pairs <= _SHARE * self._n_rows * self._k
 
-    def settle(self, uppers: Tensor, lengths: Tensor, fetch: Fetch, into: Found) -> None:
+    def promise_few(self, uppers: Tensor, keys: Keys, lengths: Tensor) -> bool:
+        """Return whether so few rivals remain of some of these rows that to settle all will pay.
+
+        Of bounds ``(b, k)`` before they are marked, and their ``lengths (b,)``.
+        """
+        every = max(1, len(uppers) // _SAMPLE)
+        some = keys.scores(uppers[::every])
+        best, bounds = some.amax(1), keys.bounds
+        loose = torch.addcmul(bounds.fixed.max(), lengths[::every], bounds.looseness.max())
+        loose += 2 * (bounds.per_size * best.abs() + bounds.at_least)
+        n_close = torch.count_nonzero(some >= (best - loose).unsqueeze(1)).item()
+        return _SINGLY * (n_close - len(some)) <= _FEW * some.numel()
+
+    def settle(
+        self, uppers: Tensor, keys: Keys, lengths: Tensor, fetch: Fetch, into: Found
+    ) -> None:
         """Find the best centroid of each row.
 
         Args:
-            uppers: bounds of its scores ``(b, k)`` in float32, of which nothing remains.
-            lengths: what their looseness is measured in ``(b,)``.
+            uppers: bounds of its scores ``(b, k)``, of which nothing remains.
+            keys: how labels are written into these, and how far they may be off.
+            lengths: what that is measured in ``(b,)``.
             fetch: gives the rows themselves.
             into: where their norms stand, and what is found goes.
         """
-        # A bound brings its label along in its last bits: a maximum that finds its index takes
-        # five times as long.
-        uppers.view(torch.int32).bitwise_and_(-1 << self._bits).bitwise_or_(self._marks)
-        first = torch.amax(uppers, 1)  # (b, k) -> (b,)
-        labels = first.view(torch.int32) & ((1 << self._bits) - 1)
-        into.labels.copy_(labels.clamp_(max=len(self._marks) - 1))  # of NaN it may be anything
-        take_out(uppers, into.labels, -torch.inf)
-        others = self._above(torch.amax(uppers, 1))  # (b,)
-        loose = lengths * self._bounds.looseness[into.labels]
-        into.best.copy_(2 * first - self._above(first) - loose)
-        into.leads.copy_(into.best - others)
+        others = _guess(uppers, keys, lengths, into)
         self._n_rows += len(uppers)
-        doubtful = in_doubt(into.leads)  # (o,)
-        if not len(doubtful) or len(self._marks) <= _SINGLY:
+        at = in_doubt(into.leads)  # (o,)
+        if not len(at) or self._k <= _SINGLY:
             return
-        rows, places = fetch(doubtful)
-        self._measure_guesses(doubtful, rows, places, others, into)
-        still = in_doubt(into.leads[doubtful])
-        if len(still):
-            self._measure_rivals(uppers, doubtful[still], rows, places[still], into)
-
-    def _above(self, uppers: Tensor) -> Tensor:
-        """Return what no score with one of these ``uppers (b,)`` can be above ``(b,)``."""
-        _, at_least, per_size = self._bounds
-        return torch.maximum(uppers * (1 + per_size), uppers * (1 - per_size)).add_(at_least)
+        rows, places = fetch(at)
+        if self._guess_first:
+            self._measure_guesses(at, rows, places, others, into)
+            still = in_doubt(into.leads[at])
+            at, places = at[still], places[still]
+        if len(at):
+            left = room("others", len(at), self._k, uppers.dtype)
+            torch.index_select(uppers, 0, at, out=left)
+            self._measure_rivals(left, keys, lengths[at], at, rows, places, into)
 
     def _exactly(self, norms: Tensor) -> Tensor:
         per_norm, at_least = self._rounding
@@ -161,14 +186,23 @@ class Rivals:
         self._n_pairs += len(at)
 
     def _measure_rivals(
-        self, uppers: Tensor, at: Tensor, rows: Tensor, places: Tensor, into: Found
+        self,
+        uppers: Tensor,
+        keys: Keys,
+        lengths: Tensor,
+        at: Tensor,
+        rows: Tensor,
+        places: Tensor,
+        into: Found,
     ) -> None:
-        """Multiply out rows ``at (o,)`` and all centroids that can be nearest to them."""
-        o, k = len(at), len(self._marks)
-        others = room("others", o, k, torch.float32)
-        torch.index_select(uppers, 0, at, out=others)
-        best, norms = into.best[at].float(), into.norms[at]
-        rivals = others >= (2 * best - self._above(best)).unsqueeze(1)  # (o, k)
+        """Multiply out rows ``at (o,)`` and all centroids that can be nearest to them.
+
+        ``uppers (o, k)`` bound the scores of all but the guess.
+        """
+        o, k = uppers.shape
+        best, norms, bounds = into.best[at].float(), into.norms[at], keys.bounds
+        least = keys.least(2 * best - bounds.above(best), lengths)  # (o,)
+        rivals = torch.ge(uppers, least.unsqueeze(1), out=room("rivals", o, k, torch.bool))
         rivals.view(-1)[into.labels[at] + torch.arange(0, o * k, k)] = True
         pairs = torch.from_numpy(np.flatnonzero(rivals.numpy()))  # (p,)
         self._n_pairs += len(pairs)
@@ -176,13 +210,35 @@ class Rivals:
             return
         offsets = torch.searchsorted(pairs, torch.arange(0, (o + 1) * k, k))  # (o + 1,)
         columns = pairs % k
-        first, second, place = _two_best(self._scores(columns, offsets, rows, places), offsets)
-        others.view(-1)[pairs] = -torch.inf
-        rest = self._above(torch.amax(others, 1))
+        scores = self._scores(columns, offsets, rows, places)
+        first, second, place = _two_best(scores, offsets)
+        uppers.view(-1)[pairs] = keys.lowest
+        rest = bounds.above(keys.uppers(torch.amax(uppers, 1), lengths))
         exactly = self._exactly(norms)
         into.labels[at] = columns[place]
         into.best[at] = first - exactly
         into.leads[at] = torch.minimum(first - second, first - rest) - exactly
+        tied = (first - second <= exactly) & (first - rest > exactly)  # (o,)
+        sizes, some = offsets.diff(), torch.nonzero(tied).squeeze(1)  # (o,), (t,)
+        columns = columns[tied.repeat_interleave(sizes)]  # (q,)
+        if 0 < len(columns) * rows.shape[1] <= _APART:
+            self._measure_tied(at[some], columns, sizes[some], rows, places[some], into)
+
+    def _measure_tied(
+        self, at: Tensor, columns: Tensor, sizes: Tensor, rows: Tensor, places: Tensor, into: Found
+    ) -> None:
+        """Decide for rows ``at (t,)`` by sums of squared differences, which lose far fewer digits.
+
+        The first of ``columns (q,)`` are those of the first row, as many as its of ``sizes (t,)``.
+        """
+        apart = rows.index_select(0, places.repeat_interleave(sizes))  # (q, d)
+        apart.sub_(self._given.index_select(0, columns))
+        norms = torch.linalg.vector_norm(apart, dim=1, dtype=torch.float64)
+        offsets = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))  # (t + 1,)
+        first, second, place = _two_best(norms.square_().div_(-2), offsets)
+        into.labels[at] = columns[place]
+        leads = first - second + 4 * torch.finfo(apart.dtype).eps * second
+        into.leads[at] = leads.to(into.leads.dtype)
 
     def _scores(self, columns: Tensor, offsets: Tensor, rows: Tensor, places: Tensor) -> Tensor:
         """Return the scores ``(p,)`` of centroids with some of ``rows (b, d)``.
@@ -190,16 +246,23 @@ class Rivals:
         Of row ``places[i]`` with those of ``columns[offsets[i]:offsets[i + 1]]``.
         """
         spread = offsets.new_zeros(len(rows) + 1).index_copy_(0, places + 1, offsets.diff())
-        pairs = CsrRows(spread.cumsum_(0), columns, self._bias[columns], len(self._marks))
+        pairs = CsrRows(spread.cumsum_(0), columns, self._bias[columns], self._k)
         return torch.sparse.sampled_addmm(pairs.matrix, rows, self._centroids.T).values()
 
 
 def _two_best(scores: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the largest score of each run ``(o,)``, the next one, and where the largest stands."""
-    starts = offsets[:-1].numpy()
-    best = torch.from_numpy(np.maximum.reduceat(scores.numpy(), starts))
-    run = torch.repeat_interleave(offsets.diff())  # (p,)
-    at = torch.nonzero(scores == best[run]).squeeze(1)
-    place = offsets[:-1].clone().index_copy_(0, run[at], at)
-    rest = scores.index_fill(0, place, -torch.inf)
-    return best, torch.from_numpy(np.maximum.reduceat(rest.numpy(), starts)), place
+    """Return the largest score of each run ``(o,)``, the next one, and where the largest stands.
+
+    In NumPy, whose calls on so few numbers take half the time.
+    """
+    values, ends = scores.numpy(), offsets.numpy()
+    starts = ends[:-1]
+    best = np.maximum.reduceat(values, starts)
+    run = np.repeat(np.arange(len(starts)), np.diff(ends))  # (p,)
+    at = np.flatnonzero(values == best[run])
+    place = starts.copy()
+    place[run[at]] = at
+    rest = values.copy()
+    rest[place] = -np.inf
+    second = np.maximum.reduceat(rest, starts)
+    return torch.from_numpy(best), torch.from_numpy(second), torch.from_numpy(place)

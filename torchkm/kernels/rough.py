@@ -1,22 +1,27 @@
 """Sums by guessed labels: those of a product in fewer digits than the rows have, or of fewer.
 
-In bfloat16 a guess errs between centroids whose squared distances differ by less than about a
-percent: each score is half a squared distance, rounded to eight bits. Where that is slow, wide rows
-are multiplied along the few directions that centroids mostly lie along, once what is left of the
-centroids is a few percent of such a distance. Elsewhere a guess is float32's.
+In whole numbers of eight bits a guess errs by what the rows and centroids of a batch are rounded
+to. Where that is coarse beside their distances, as numbers far off make it, they are multiplied in
+bfloat16: there it errs between centroids whose squared distances differ by less than about a
+percent, as each score is half a squared distance, rounded to eight bits. Where that is slow, wide
+rows are multiplied along the few directions that centroids mostly lie along, once what is left of
+the centroids is a few percent of such a distance. Elsewhere a guess is float32's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor
 
-from torchkm.kernels import bfloat16
+from torchkm.kernels import bfloat16, int8
 from torchkm.kernels.bfloat16 import LARGEST_NORM, SMALLEST_NORM, digits
 from torchkm.kernels.layout import compute_dtype, unit
 from torchkm.kernels.rows import parts
 from torchkm.kernels.runs import Scores
-from torchkm.kernels.scratch import room_for
+from torchkm.kernels.scratch import room, room_for
 from torchkm.kernels.subspace import Subspace, is_worth_it
 
 # Columns behind the numbers, what the width is rounded up to, and rows at once.
@@ -26,22 +31,29 @@ _EXTRA, _TILE, _ROWS_AT_ONCE = 6, 32, 2**10
 # lie beyond them: so much of the mean squared distance to the nearest centroid.
 _WORTH_A_LOOK, _DIRECTIONS, _BEYOND = 2**18, 64, 1 / 50
 
+# With fewer centroids a row is rounded to eight bits for too few products. The error of a score
+# may be this share of the mean squared distance.
+_ENOUGH_CENTROIDS, _COARSE = 2**7, 1 / 200
+
 
 class Directions:
     """Directions that the centroids of one batch after the other mostly lie along.
 
     They are chosen anew whenever the number of batches has doubled.
+
+    Attributes:
+        sq_distance: mean squared distance of the rows of the last batch to their centroids.
     """
 
     def __init__(self) -> None:
         self._n_batches, self._next = 0, 2
-        self._sq_distance = 0.0
+        self.sq_distance = 0.0
         self._basis: Tensor | None = None
 
     def learn(self, sq_distance: float) -> None:
         """Take in the mean squared distance of the rows of a batch to their centroids."""
         self._n_batches += 1
-        self._sq_distance = sq_distance
+        self.sq_distance = sq_distance
 
     def of(self, centred: Tensor) -> Tensor | None:
         """Return a basis ``(d, m)``, or none where too much of ``centred (k, d)`` is beyond it."""
@@ -55,7 +67,7 @@ class Directions:
             return None
         along = centred.float() @ self._basis  # (k, m)
         beyond = (centred.square().sum() - along.square().sum()) / len(centred)
-        return self._basis if beyond.item() <= _BEYOND * self._sq_distance else None
+        return self._basis if beyond.item() <= _BEYOND * self.sq_distance else None
 
 
 def sums(
@@ -96,10 +108,43 @@ def sums(
 
 def _product(
     x: Tensor, centred: Tensor, half_norms: Tensor, directions: Directions
-) -> _Bfloat16 | _Float32:
-    if bfloat16.pays_for(x, len(centred)):
-        return _Bfloat16(centred, half_norms)
-    return _Float32(centred, half_norms, directions.of(centred))
+) -> _Int8 | _Bfloat16 | _Float32:
+    def otherwise() -> _Bfloat16 | _Float32:
+        if bfloat16.pays_for(x, len(centred)):
+            return _Bfloat16(centred, half_norms)
+        return _Float32(centred, half_norms, directions.of(centred))
+
+    if len(centred) < _ENOUGH_CENTROIDS or not int8.pays_for(x, len(centred)):
+        return otherwise()
+    return _Int8(centred, half_norms, _COARSE * directions.sq_distance, otherwise)
+
+
+class _Int8:
+    """Scores in eight bits where these are off by no more than some ``error``."""
+
+    def __init__(
+        self,
+        centred: Tensor,
+        half_norms: Tensor,
+        error: float,
+        otherwise: Callable[[], _Bfloat16 | _Float32],
+    ) -> None:
+        self._centroids = int8.RoundedCentroids(centred, -half_norms)
+        self._rows = int8.RoundedRows(_ROWS_AT_ONCE, centred.shape[1])
+        self._product = room("whole product", _ROWS_AT_ONCE, len(centred), torch.int32)
+        self._sq_norm = 2 * half_norms.mean().item()
+        self._error, self._otherwise = error, cache(otherwise)
+
+    def labels(self, rows: Tensor, sq_norms: Tensor) -> Tensor:
+        """Return the labels ``(b,)`` of ``rows (b, d)``."""
+        grid = int8.Grid.over(*(end.item() for end in rows.aminmax()))
+        error = self._centroids.error(grid, sq_norms.mean().item(), self._sq_norm)
+        if error > self._error:
+            return self._otherwise().labels(rows, sq_norms)
+        marks, product = self._centroids.marks(grid), self._product[: len(rows)]
+        self._centroids.multiply(self._rows.round(rows, grid), product)
+        marks.write(product)
+        return marks.labels(torch.amax(product, 1)).long()
 
 
 class _Bfloat16:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from torchkm.kernels.rivals import Bounds, Fetch, Found, Rivals
+from torchkm.kernels.keys import Bounds, FloatKeys
+from torchkm.kernels.rivals import Fetch, Found, Rivals
 from torchkm.kernels.scratch import room
 
 # Narrower rows are multiplied out as fast.
@@ -108,18 +109,25 @@ class Aim:
         bias: what makes a score of a product ``(k,)``.
         rounding: what the difference of two scores loses in the dtype of the centroids, for each
             unit of a row's norm ``()`` and whatever the row ``()``.
+        given: the centroids that are as near to the rows as scores tell ``(k, d)``.
     """
 
     def __init__(
-        self, subspace: Subspace, centroids: Tensor, bias: Tensor, rounding: tuple[Tensor, Tensor]
+        self,
+        subspace: Subspace,
+        centroids: Tensor,
+        bias: Tensor,
+        rounding: tuple[Tensor, Tensor],
+        given: Tensor,
     ) -> None:
         along, rest = subspace.show(centroids)
         self._right = torch.cat([along, rest.unsqueeze(1), bias.unsqueeze(1)], dim=1).float()
         norms = torch.linalg.vector_norm(centroids, dim=1).float()
         self._sees = bool(rest.square().sum() <= _BEYOND * norms.square().sum())
         lost = subspace.rounding * bias.abs().max().float() + vanished(centroids.shape[1], norms)
-        bounds = Bounds(2 * rest.float(), lost, 0)
-        self._rivals = Rivals(centroids, bias, bounds, rounding)
+        rest = rest.float()
+        self._keys = FloatKeys(Bounds(2 * rest, lost, 0, torch.zeros_like(rest)))
+        self._rivals = Rivals(centroids, bias, rounding, given, guess_first=True)
 
     @property
     def pays(self) -> bool:
@@ -136,4 +144,4 @@ class Aim:
         """
         uppers = room("uppers", len(left), len(self._right), torch.float32)
         torch.mm(left, self._right.T, out=uppers)  # (b, k)
-        self._rivals.settle(uppers, left[:, -2], fetch, into)
+        self._rivals.settle(uppers, self._keys, left[:, -2], fetch, into)
