@@ -41,6 +41,23 @@ def test_each_of_several_starts_gets_what_it_gets_alone(dtype, unit_rows, weight
 
 @pytest.mark.parametrize("unit_rows", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (131, 7, 5), (1500, 33, 40)])
+def test_few_rows_at_once_get_the_labels_of_blocks(
+    n, d, k, dtype, unit_rows, monkeypatch, generator
+):
+    x, centroids = rows(n, d, dtype, generator), rows(k, d, torch.float32, generator)
+    origin = origin_of(x, unit_rows)
+    at_once, far = blocked.labels(x, centroids, unit_rows, origin)
+    monkeypatch.setattr(blocked, "_AT_ONCE", n * (d + k) - 1)
+    in_blocks, each = blocked.labels(x, centroids, unit_rows, origin)
+    assert torch.equal(at_once, in_blocks)
+    assert len(far) == 1
+    assert len(each) == -(-n // 16)
+    torch.testing.assert_close(far.sum(), each.sum(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit_rows", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (16, 3, 2), (131, 7, 5), (47, 33, 40)])
 def test_matches_the_reference(n, d, k, dtype, unit_rows, generator):
     x = rows(n, d, dtype, generator)

@@ -284,6 +284,22 @@ def test_rows_that_reach_further_and_further_take_a_grid_each(in_cache, monkeypa
     assert all(wider.step > grid.step for grid, wider in pairwise(grids))
 
 
+def test_products_that_are_not_needed_are_not_made_ready(monkeypatch, generator):
+    multiply_in_bfloat16(monkeypatch)
+    multiply_in_eight_bits(monkeypatch)
+    x, centroids = mixture(4000, 200, 128, generator)
+    made = []
+    for way in (looks.InInt8, looks.InBfloat16, looks.Projected, looks.Plain):
+
+        def make(self, *args, way=way, make=way.__init__):
+            made.append(way)
+            make(self, *args)
+
+        monkeypatch.setattr(way, "__init__", make)
+    proof.labels(x, centroids)
+    assert made == [looks.InInt8]
+
+
 def test_norms_of_bfloat16_rows_are_added_up_in_more_digits():
     """The bound of what rounding takes is a norm of a rounded row."""
     for width in (100, 1000, 10_000):

@@ -46,12 +46,14 @@ def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and the rows ``(m,)``, rising, whose label is in doubt."""
     centroids = centroids.to(compute_dtype(x.dtype, centroids.dtype))
     found, start = Found.room(len(x), centroids.dtype), 0
-    for product in _products(x, centroids):
-        while start < len(x):
-            part = slice(start, start + product.size)
-            if not product.score(x[part], found.part(part)):
-                break
+    products = _products(x, centroids)
+    product = next(products)
+    while start < len(x):
+        part = slice(start, start + product.size)
+        if product.score(x[part], found.part(part)):
             start = part.stop
+        else:
+            product = next(products)
     return found.labels, in_doubt(found.leads)
 
 
