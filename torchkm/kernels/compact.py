@@ -6,7 +6,8 @@ are kept in runs, as the operations want them; what is added up, in float64, is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ Array = NDArray[Any]
 # Scores held at once: they should stay in cache from one operation to the next; and runs of them.
 _SCORES, _MOST_RUNS = 2**18, 2**7
 
+# Numbers multiplied, at most, that NumPy is done with before torch has found its product.
+_TINY = 2**14
+
 # Rows are shifted in their own dtype and all else is float64, so that an inertia from sums lasts.
 _CANCELLED = {torch.float32: 2e-3, torch.float64: 1e-4}
 
@@ -37,10 +41,20 @@ class _Group(NamedTuple):
     """Runs that are scored at once, and room for what is found of them."""
 
     at: slice  # of places, the last of them maybe of no row yet
-    columns: Tensor  # (g, d + 2, RUN), the last two are ones
-    against: Tensor  # (g, k, d + 2), all alike
     scores: Tensor  # (g, k, RUN)
+    score: Callable[[], Any]
     find_best: tuple[Callable[[], None], Callable[[], None]]  # of passes that take turns
+
+
+def _label(groups: list[_Group], turn: int, _: Tensor) -> None:
+    """Find the labels of a pass, with scores against what lies there when groups are made."""
+    for group in groups:
+        group.score()
+        group.find_best[turn]()
+
+
+# There are no fast products of float64 to be kept from, and to ask for that takes as long as one.
+_label_in_full = in_full_precision(_label)
 
 
 class Compact:
@@ -128,7 +142,8 @@ class Compact:
         largest = self._enter() if self._n_rows > self._n_labelled else None
         self._aim_at(centroids)
         self._turn = 1 - self._turn
-        self._label(self._against)
+        label = _label if self._against.dtype == torch.float64 else _label_in_full
+        label(self._groups, self._turn, self._against)
         n_changed = self._add_up(anew=largest is not None)
         n_empty = self._members_of.tolist().count(0)
         if n_empty:
@@ -148,8 +163,8 @@ class Compact:
         """
         self._aim_at(centroids)
         out = torch.zeros_like(self.counts)
-        for group, scores in self._scored(self._against):
-            at = group.at
+        for at, scores, score, _ in self._groups:
+            score()
             inside = slice(0, max(0, min(n_rows, self._n_labelled) - at.start))
             (best, second), (labels, _) = (
                 scores.transpose(0, 1).flatten(1)[:, inside].topk(2, dim=0)
@@ -201,10 +216,13 @@ class Compact:
     def _group(self, part: slice) -> _Group:
         g = part.stop - part.start
         at, scores = slice(part.start * RUN, part.stop * RUN), self._scores[:g]
-        columns = self._kept[at].view(g, RUN, -1).transpose(1, 2)
-        against = self._against.expand(g, *self._against.shape)
+        columns = self._kept[at].view(g, RUN, -1).transpose(1, 2)  # (g, d + 2, RUN), then ones
+        against = self._against.expand(g, *self._against.shape)  # all alike
+        score = partial(torch.bmm, against, columns, out=scores)
+        if g == 1 and columns.numel() * scores.shape[1] <= _TINY:
+            score = partial(np.matmul, against.numpy(), columns.numpy(), out=scores.numpy())
         first, second = (finder(scores, self._best[: g * RUN], named[at]) for named in self._named)
-        return _Group(at, columns, against, scores, (first, second))
+        return _Group(at, scores, score, (first, second))
 
     def _labels_of(self, turn: int) -> Tensor:
         return self._named[turn, : self._n_labelled]
@@ -218,16 +236,6 @@ class Compact:
         self._bias *= -0.5
         if self._against.dtype != self._totals.dtype:
             self._against_array[:] = self._aim
-
-    def _scored(self, against: Tensor) -> Iterator[tuple[_Group, Tensor]]:
-        """Yield each group and its scores ``(g, k, RUN)``, but for half the squares of rows."""
-        for group in self._groups:
-            yield group, torch.bmm(group.against, group.columns, out=group.scores)
-
-    @in_full_precision
-    def _label(self, against: Tensor) -> None:
-        for group, _ in self._scored(against):
-            group.find_best[self._turn]()
 
     def _add_up(self, anew: bool) -> int:
         """Bring the totals up to the labels; return how many have changed."""
