@@ -2,8 +2,8 @@
 
 Of scores ``x'c - |c|^2 / 2`` all that is known at first is a bound from above, and how loose it is.
 The centroid with the highest bound is the guess. Where every other bound lies below the lower bound
-of the guess, that is the label. Elsewhere the guess is multiplied out, and then, where that does
-not settle it, what still can be better: its rivals, a few for each row.
+of the guess, that is the label. Elsewhere what still can be better is multiplied out: its rivals, a
+few for each row; where bounds are so loose that these would be many, the guess comes first.
 """
 
 from __future__ import annotations
@@ -98,6 +98,17 @@ def _guess(uppers: Tensor, keys: Keys, lengths: Tensor, into: Found) -> Tensor:
     return others
 
 
+class _Doubtful(NamedTuple):
+    """Rows whose label is not proven."""
+
+    at: Tensor  # which of all they are, (o,)
+    rows: Tensor  # a matrix that has them
+    places: Tensor  # where in it they stand, (o,)
+
+    def some(self, which: Tensor) -> _Doubtful:
+        return _Doubtful(self.at[which], self.rows, self.places[which])
+
+
 class Rivals:
     """Finds the best of some centroids for each row.
 
@@ -160,46 +171,36 @@ class Rivals:
         at = in_doubt(into.leads)  # (o,)
         if not len(at) or self._k <= _SINGLY:
             return
-        rows, places = fetch(at)
+        doubtful = _Doubtful(at, *fetch(at))
         if self._guess_first:
-            self._measure_guesses(at, rows, places, others, into)
-            still = in_doubt(into.leads[at])
-            at, places = at[still], places[still]
-        if len(at):
-            left = room("others", len(at), self._k, uppers.dtype)
-            torch.index_select(uppers, 0, at, out=left)
-            self._measure_rivals(left, keys, lengths[at], at, rows, places, into)
+            self._measure_guesses(doubtful, others, into)
+            doubtful = doubtful.some(in_doubt(into.leads[at]))
+        if len(doubtful.at):
+            left = room("others", len(doubtful.at), self._k, uppers.dtype)
+            torch.index_select(uppers, 0, doubtful.at, out=left)
+            self._measure_rivals(left, keys, lengths[doubtful.at], doubtful, into)
 
     def _exactly(self, norms: Tensor) -> Tensor:
         per_norm, at_least = self._rounding
         return norms * per_norm + at_least
 
-    def _measure_guesses(
-        self, at: Tensor, rows: Tensor, places: Tensor, others: Tensor, into: Found
-    ) -> None:
-        """Multiply out rows ``at (o,)`` and the centroids of their labels."""
-        one_each = torch.arange(len(at) + 1)
-        scores = self._scores(into.labels[at], one_each, rows, places)  # (o,)
+    def _measure_guesses(self, doubtful: _Doubtful, others: Tensor, into: Found) -> None:
+        """Multiply out rows and the centroids of their labels."""
+        at = doubtful.at
+        scores = self._scores(into.labels[at], torch.arange(len(at) + 1), doubtful)  # (o,)
         best = scores - self._exactly(into.norms[at])
         into.best[at] = best
         into.leads[at] = best - others[at]
         self._n_pairs += len(at)
 
     def _measure_rivals(
-        self,
-        uppers: Tensor,
-        keys: Keys,
-        lengths: Tensor,
-        at: Tensor,
-        rows: Tensor,
-        places: Tensor,
-        into: Found,
+        self, uppers: Tensor, keys: Keys, lengths: Tensor, doubtful: _Doubtful, into: Found
     ) -> None:
-        """Multiply out rows ``at (o,)`` and all centroids that can be nearest to them.
+        """Multiply out rows and all centroids that can be nearest to them.
 
         ``uppers (o, k)`` bound the scores of all but the guess.
         """
-        o, k = uppers.shape
+        (o, k), at = uppers.shape, doubtful.at
         best, norms, bounds = into.best[at].float(), into.norms[at], keys.bounds
         least = keys.least(2 * best - bounds.above(best), lengths)  # (o,)
         rivals = torch.ge(uppers, least.unsqueeze(1), out=room("rivals", o, k, torch.bool))
@@ -210,8 +211,7 @@ class Rivals:
             return
         offsets = torch.searchsorted(pairs, torch.arange(0, (o + 1) * k, k))  # (o + 1,)
         columns = pairs % k
-        scores = self._scores(columns, offsets, rows, places)
-        first, second, place = _two_best(scores, offsets)
+        first, second, place = _two_best(self._scores(columns, offsets, doubtful), offsets)
         uppers.view(-1)[pairs] = keys.lowest
         rest = bounds.above(keys.uppers(torch.amax(uppers, 1), lengths))
         exactly = self._exactly(norms)
@@ -221,16 +221,17 @@ class Rivals:
         tied = (first - second <= exactly) & (first - rest > exactly)  # (o,)
         sizes, some = offsets.diff(), torch.nonzero(tied).squeeze(1)  # (o,), (t,)
         columns = columns[tied.repeat_interleave(sizes)]  # (q,)
-        if 0 < len(columns) * rows.shape[1] <= _APART:
-            self._measure_tied(at[some], columns, sizes[some], rows, places[some], into)
+        if 0 < len(columns) * self._given.shape[1] <= _APART:
+            self._measure_tied(columns, sizes[some], doubtful.some(some), into)
 
     def _measure_tied(
-        self, at: Tensor, columns: Tensor, sizes: Tensor, rows: Tensor, places: Tensor, into: Found
+        self, columns: Tensor, sizes: Tensor, doubtful: _Doubtful, into: Found
     ) -> None:
-        """Decide for rows ``at (t,)`` by sums of squared differences, which lose far fewer digits.
+        """Decide between centroids by sums of squared differences, which lose far fewer digits.
 
         The first of ``columns (q,)`` are those of the first row, as many as its of ``sizes (t,)``.
         """
+        at, rows, places = doubtful
         apart = rows.index_select(0, places.repeat_interleave(sizes))  # (q, d)
         apart.sub_(self._given.index_select(0, columns))
         norms = torch.linalg.vector_norm(apart, dim=1, dtype=torch.float64)
@@ -240,11 +241,12 @@ class Rivals:
         leads = first - second + 4 * torch.finfo(apart.dtype).eps * second
         into.leads[at] = leads.to(into.leads.dtype)
 
-    def _scores(self, columns: Tensor, offsets: Tensor, rows: Tensor, places: Tensor) -> Tensor:
-        """Return the scores ``(p,)`` of centroids with some of ``rows (b, d)``.
+    def _scores(self, columns: Tensor, offsets: Tensor, doubtful: _Doubtful) -> Tensor:
+        """Return the scores ``(p,)`` of rows and some centroids.
 
-        Of row ``places[i]`` with those of ``columns[offsets[i]:offsets[i + 1]]``.
+        Of row ``i`` with those of ``columns[offsets[i]:offsets[i + 1]]``.
         """
+        _, rows, places = doubtful
         spread = offsets.new_zeros(len(rows) + 1).index_copy_(0, places + 1, offsets.diff())
         pairs = CsrRows(spread.cumsum_(0), columns, self._bias[columns], self._k)
         return torch.sparse.sampled_addmm(pairs.matrix, rows, self._centroids.T).values()
