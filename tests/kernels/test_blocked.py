@@ -42,9 +42,11 @@ def test_each_of_several_starts_gets_what_it_gets_alone(dtype, unit_rows, weight
 @pytest.mark.parametrize("unit_rows", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (131, 7, 5), (1500, 33, 40)])
+@pytest.mark.parametrize("in_one", [False, True])
 def test_few_rows_at_once_get_the_labels_of_blocks(
-    n, d, k, dtype, unit_rows, monkeypatch, generator
+    in_one, n, d, k, dtype, unit_rows, monkeypatch, generator
 ):
+    monkeypatch.setattr(blocked, "_ONE_PRODUCT", n * k if in_one else n * k - 1)
     x, centroids = rows(n, d, dtype, generator), rows(k, d, torch.float32, generator)
     origin = origin_of(x, unit_rows)
     at_once, far = blocked.labels(x, centroids, unit_rows, origin)

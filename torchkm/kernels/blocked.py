@@ -27,8 +27,8 @@ from torchkm.kernels.rows import parts
 from torchkm.kernels.runs import Scores, find_best
 from torchkm.kernels.scratch import room_for
 
-# Numbers of rows and scores that are done at once.
-_AT_ONCE = 2**20
+# Numbers of rows and scores that are done at once, and scores that are one product then.
+_AT_ONCE, _ONE_PRODUCT = 2**21, 2**17
 
 
 class _Block(NamedTuple):
@@ -63,12 +63,19 @@ def _labels_at_once(
 ) -> tuple[Tensor, Tensor]:
     """Do what ``labels`` does in fewer calls, which take longer than their work on few numbers."""
     shift = origin.to(compute_dtype(x.dtype, centroids.dtype))
-    rows, centred = x.to(shift.dtype), centroids - shift
-    rows = (unit(rows) if unit_rows else rows) - shift
+    centred, n, k = centroids - shift, len(x), len(centroids)
     bias = sq_norms_of_centroids(centred).div_(-2)
-    scores = torch.addmm(bias.unsqueeze(1), centred, rows.T)  # (k, n)
-    best, found = scores.new_empty(len(x)), torch.empty(len(x), dtype=torch.int64)
-    find_best(scores.unsqueeze(0), best, found)
+    best, found = centred.new_empty(n), torch.empty(n, dtype=torch.int64)
+    if n * k <= _ONE_PRODUCT:
+        rows = x.to(shift.dtype)
+        rows = (unit(rows) if unit_rows else rows) - shift
+        scores = torch.addmm(bias.unsqueeze(1), centred, rows.T)  # (k, n)
+        find_best(scores.unsqueeze(0), best, found)
+    else:
+        rows = next(_blocks(x, shift, n, unit_rows)).rows
+        runs = Scores(room_for("scores in runs", n, k, centred))
+        runs.fill(rows, centred, bias)
+        runs.best(best, found)
     return found, torch.linalg.vector_norm(rows).square_().unsqueeze(0)
 
 
