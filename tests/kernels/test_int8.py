@@ -29,6 +29,8 @@ def rows_and_centroids(kind, generator, dtype=torch.float32):
     centroids = torch.randn(40, 70, generator=generator)
     if kind == "far off":
         x, centroids = x + 300, centroids + 300
+    if kind == "farther off":
+        x, centroids = x + 1e7, centroids + 1e7
     if kind == "far apart":
         x[3], centroids[5, 7] = 1e3, -1e3
     if kind == "small":
@@ -43,7 +45,7 @@ def rows_and_centroids(kind, generator, dtype=torch.float32):
     return x.to(dtype), centroids.to(dtype)
 
 
-KINDS = ["normal", "far off", "far apart", "small", "large", "bytes", "zeros"]
+KINDS = ["normal", "far off", "farther off", "far apart", "small", "large", "bytes", "zeros"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -69,6 +71,35 @@ def test_bounds_lie_above_scores_and_no_further_than_they_say(kind, dtype, gener
     if kind in ("normal", "bytes"):
         loose = bounds.loose(every, norms[:1].expand(40))
         assert loose.max() < 0.2 * (true.amax(1) - true.amin(1)).median()
+
+
+def worst_rows(generator):
+    """Rows that lie half a step off the grid, all to one side."""
+    x = torch.randint(0, 255, (50, 70), generator=generator) + 0.499
+    x[0, 0], x[0, 1] = 0, 255
+    return x, torch.full((2, 70), 127.0)
+
+
+def worst_centroids(generator):
+    """Centroids that are nearly half a grain off, all the way along the rows."""
+    centroids = torch.full((2, 70), 50.499)
+    centroids[:, 0] = 127
+    x = torch.full((50, 70), 255.0)
+    x[0, 0] = 0
+    return x, centroids
+
+
+@pytest.mark.parametrize("worst", [worst_rows, worst_centroids])
+def test_bounds_hold_where_all_that_is_lost_adds_up(worst, generator):
+    x, centroids = worst(generator)
+    bounded, grid = BoundedCentroids(centroids, torch.zeros(2), torch.zeros(())), grid_over(x)
+    keys, product = bounded.keys(grid), multiplied(bounded, x, grid)
+    keys.mark(product)
+    norms = torch.linalg.vector_norm(x, dim=1)
+    upper = keys.bounds.above(keys.uppers(product[:, 1], norms))
+    true = x.double() @ centroids[1].double()
+    assert (upper.double() >= true).all()
+    assert (upper.double() - true < 0.05 * true)[1:].all()
 
 
 def test_the_highest_key_is_that_of_the_highest_bound(generator):
@@ -117,9 +148,10 @@ def test_rows_are_no_further_from_their_numbers_than_half_a_step(kind, generator
 def test_a_grid_stays_as_long_as_it_reaches():
     grid = Grid.over(-1.0, 2.0)
     assert grid.reaching(-0.9, 1.9) is grid
-    wider = grid.reaching(-3.0, 0.0)
-    assert wider.step > grid.step
-    assert wider.reaching(-3.0, 2.0) is wider
+    for low, high in ((-3.0, 0.0), (0.0, 4.0)):
+        wider = grid.reaching(low, high)
+        assert wider.step > grid.step
+        assert wider.reaching(min(low, -1.0), max(high, 2.0)) is wider
 
 
 def test_bytes_lie_on_the_grid_themselves(generator):

@@ -276,6 +276,14 @@ def test_rows_that_reach_further_and_further_take_a_grid_each(in_cache, monkeypa
     monkeypatch.setattr(
         int8.BoundedCentroids, "keys", lambda self, grid: grids.append(grid) or make(self, grid)
     )
+    room = rivals.Found.room
+
+    def unknown(n, dtype):
+        found = room(n, dtype)
+        found.leads.fill_(torch.nan)
+        return found
+
+    monkeypatch.setattr(rivals.Found, "room", unknown)
     x, centroids = mixture(4000, 200, 128, generator)
     x[1000:2000] *= 2
     x[3000:] *= 5
