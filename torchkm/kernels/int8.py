@@ -51,8 +51,9 @@ def adds_in_int32() -> bool:
     size = 1000
     rows = torch.full((64, size), -128, dtype=torch.int8)
     rows[32:] = 127
+    product = torch.empty(64, 64, dtype=torch.int32)
     try:
-        product = torch._int_mm(rows, rows.T)
+        torch._int_mm(rows, rows.T, out=product)
     except (AttributeError, RuntimeError):  # it is no public function
         return False
     exact = rows.double() @ rows.double().T
