@@ -19,8 +19,9 @@ from torchkm.kernels import cpu
 from torchkm.kernels.keys import Bounds, IntegerKeys, IntegerMarks
 from torchkm.kernels.scratch import room, room_for
 
-# Wider rows might add up to more than fits; of fewer numbers products take no longer in float32.
-_WIDEST, _MANY = 2**16, 2**13
+# Wider rows might add up to more than fits. With fewer centroids a row is rounded for too few
+# products, and of fewer numbers these take no longer in float32.
+_WIDEST, _FEWEST, _MANY = 2**16, 2**7, 2**13
 
 # A step is no less than this share of the numbers, so that float32 tells which one it is.
 _FINEST = 2.0**-18
@@ -42,7 +43,8 @@ def pays() -> bool:
 def pays_for(x: Tensor, k: int) -> bool:
     """Return whether rows ``x (n, d)`` and ``k`` centroids are better multiplied in eight bits."""
     d = x.shape[1]
-    return x.device.type == "cpu" and d <= _WIDEST and k * d >= _MANY and pays()
+    fits = d <= _WIDEST and k >= _FEWEST and k * d >= _MANY
+    return x.device.type == "cpu" and fits and pays()
 
 
 @cache
@@ -147,7 +149,7 @@ class RoundedCentroids:
         bias = (self._bias if bias is None else bias) + grid.zero * self._sums
         # A little more, for what rounding up adds.
         largest = 1.01 * (self._largest_product + bias.abs().max().item() / unit) + 4
-        shift = max(0, math.frexp(largest)[1] + bits - 31) if math.isfinite(largest) else 31
+        shift = max(0, math.frexp(largest)[1] + bits - 31)
         unit *= 2**shift
         marks = (bias / unit).ceil_().add_(1).to(torch.int32) * 2**bits
         marks += torch.arange(self._k, dtype=torch.int32)

@@ -58,10 +58,6 @@ class FloatKeys:
         """Write the label of each of ``uppers (b, k)`` into its last bits."""
         uppers.view(torch.int32).bitwise_and_(~self._mask).bitwise_or_(self._marks)
 
-    def scores(self, uppers: Tensor) -> Tensor:
-        """Return ``uppers (b, k)`` that are not marked yet."""
-        return uppers
-
     def labels(self, keys: Tensor) -> Tensor:
         """Return the labels in ``keys (b,)``; of NaN it may be any."""
         return (keys.view(torch.int32) & self._mask).clamp_(max=self._k - 1)

@@ -24,9 +24,6 @@ _WIDE, _ENOUGH_NUMBERS = 128, 2**20
 # distances are taken; and how many rows pay for making ready.
 _WORTH_A_LOOK, _ENOUGH_ROWS = 2**19, 2**12
 
-# With fewer centroids a row is rounded to eight bits for too few products.
-_ENOUGH_CENTROIDS = 2**7
-
 
 def pays(x: Tensor) -> bool:
     """Return whether to look for proofs: of wide rows, where to ask for doubts is not to wait."""
@@ -60,7 +57,7 @@ def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     """Yield what may score rows, the fastest first."""
     (k, d), n = centroids.shape, len(x)
-    if k >= _ENOUGH_CENTROIDS and int8.pays_for(x, k):
+    if int8.pays_for(x, k):
         yield InInt8(centroids, n)
     if k > 1 and bfloat16.pays_for(x, k):
         yield InBfloat16(centroids, n)

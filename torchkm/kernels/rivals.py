@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels.csr import CsrRows
-from torchkm.kernels.keys import Keys
+from torchkm.kernels.keys import IntegerKeys, Keys
 from torchkm.kernels.rows import take_out
 from torchkm.kernels.scratch import room
 
@@ -141,7 +141,7 @@ class Rivals:
         """Whether what was multiplied out so far cost less than whole products would have."""
         return _SINGLY * self._n_pairs <= _SHARE * self._n_rows * self._k
 
-    def promise_few(self, uppers: Tensor, keys: Keys, lengths: Tensor) -> bool:
+    def promise_few(self, uppers: Tensor, keys: IntegerKeys, lengths: Tensor) -> bool:
         """Return whether so few rivals remain of some of these rows that to settle all will pay.
 
         Of bounds ``(b, k)`` before they are marked, and their ``lengths (b,)``.

@@ -31,9 +31,8 @@ _EXTRA, _TILE, _ROWS_AT_ONCE = 6, 32, 2**10
 # lie beyond them: so much of the mean squared distance to the nearest centroid.
 _WORTH_A_LOOK, _DIRECTIONS, _BEYOND = 2**18, 64, 1 / 50
 
-# With fewer centroids a row is rounded to eight bits for too few products. The error of a score
-# may be this share of the mean squared distance.
-_ENOUGH_CENTROIDS, _COARSE = 2**7, 1 / 200
+# In eight bits the error of a score may be this share of the mean squared distance.
+_COARSE = 1 / 200
 
 
 class Directions:
@@ -114,7 +113,7 @@ def _product(
             return _Bfloat16(centred, half_norms)
         return _Float32(centred, half_norms, directions.of(centred))
 
-    if len(centred) < _ENOUGH_CENTROIDS or not int8.pays_for(x, len(centred)):
+    if not int8.pays_for(x, len(centred)):
         return otherwise()
     return _Int8(centred, half_norms, _COARSE * directions.sq_distance, otherwise)
 
