@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from proving import need_eight_bits
 
 from torchkm.kernels import cpu, int8
 from torchkm.kernels.int8 import BoundedCentroids, Grid, RoundedCentroids, RoundedRows
@@ -9,8 +10,7 @@ from torchkm.kernels.int8 import BoundedCentroids, Grid, RoundedCentroids, Round
 
 @pytest.fixture(autouse=True)
 def products_to_rely_on():
-    if not int8.adds_in_int32():
-        pytest.skip("products of eight bits are not added up as they are here")
+    need_eight_bits()
 
 
 def multiplied(centroids, x, grid):
@@ -35,6 +35,8 @@ def rows_and_centroids(kind, generator, dtype=torch.float32):
         x[3], centroids[5, 7] = 1e3, -1e3
     if kind == "small":
         x, centroids = 1e-12 * x, 1e-12 * centroids
+    if kind == "rows next to nothing":
+        x = 1e-30 * x
     if kind == "large":
         x, centroids = 1e15 * x, 1e15 * centroids
     if kind == "bytes":
@@ -45,7 +47,17 @@ def rows_and_centroids(kind, generator, dtype=torch.float32):
     return x.to(dtype), centroids.to(dtype)
 
 
-KINDS = ["normal", "far off", "farther off", "far apart", "small", "large", "bytes", "zeros"]
+KINDS = [
+    "normal",
+    "far off",
+    "farther off",
+    "far apart",
+    "small",
+    "rows next to nothing",
+    "large",
+    "bytes",
+    "zeros",
+]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,9 +1,14 @@
 """Labels proven without distances: what is not in doubt is right, and little is in doubt."""
 
-from itertools import pairwise
-
 import pytest
 import torch
+from proving import (
+    mixture,
+    multiply_in_bfloat16,
+    multiply_in_eight_bits,
+    nearest_in_float64,
+    sure_and_right,
+)
 
 import torchkm
 from torchkm.kernels import (
@@ -19,47 +24,10 @@ from torchkm.kernels import (
 )
 
 
-def nearest_in_float64(x, centroids):
-    apart = torch.cdist(x.double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    return apart.argmin(1)
-
-
-def mixture(n, d, k, generator, spread=1.0):
-    centroids = torch.randn(k, d, generator=generator)
-    at = torch.randint(k, (n,), generator=generator)
-    return centroids[at] + spread * torch.randn(n, d, generator=generator), centroids
-
-
-def sure_and_right(x, centroids):
-    """Return the share of rows that are not in doubt, having seen that their labels are right."""
-    found, doubtful = proof.labels(x, centroids)
-    sure = torch.ones(len(x), dtype=torch.bool).index_fill_(0, doubtful, False)
-    assert torch.equal(found[sure], nearest_in_float64(x, centroids)[sure])
-    return sure.float().mean().item()
-
-
 @pytest.fixture(autouse=True)
 def nothing_in_eight_bits(monkeypatch):
     """Prove in eight bits only where a test asks for it."""
     monkeypatch.setattr(int8, "pays", lambda: False)
-
-
-def multiply_in_eight_bits(monkeypatch):
-    """Prove in eight bits on any machine that has products of them to rely on."""
-    if not int8.adds_in_int32():
-        pytest.skip("products of eight bits are not added up as they are here")
-    monkeypatch.setattr(int8, "pays", lambda: True)
-    monkeypatch.setattr(int8, "_MANY", 1)
-    monkeypatch.setattr(proof, "_ENOUGH_CENTROIDS", 2)
-    monkeypatch.setattr(rivals, "_FEW", 1e9)
-
-
-def multiply_in_bfloat16(monkeypatch):
-    """Prove in bfloat16 on any machine that has products of it to rely on."""
-    if not bfloat16.adds_in_float32():
-        # On such a machine the code under test never multiplies in bfloat16 either.
-        pytest.skip("products of bfloat16 lose digits here")
-    monkeypatch.setattr(bfloat16, "pays", lambda: True)
 
 
 def look_along_directions(monkeypatch):
@@ -223,91 +191,6 @@ def test_few_rows_are_not_worth_directions(monkeypatch, generator):
     assert len(chosen) == 1
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    """Note which products find labels, of how many rows at a time."""
-    noted = []
-    for way in (looks.InInt8, looks.InBfloat16, looks.Plain):
-
-        def score(self, rows, found, way=way, score=way.score):
-            paid = score(self, rows, found)
-            noted.extend([(way, len(rows))] if paid else [])
-            return paid
-
-        monkeypatch.setattr(way, "score", score)
-    return noted
-
-
-def test_rows_that_eight_bits_tell_little_of_are_multiplied_otherwise(
-    monkeypatch, scored, generator
-):
-    multiply_in_bfloat16(monkeypatch)
-    multiply_in_eight_bits(monkeypatch)
-    monkeypatch.setattr(rivals, "_FEW", 1 / 16)
-    monkeypatch.setattr(proof, "_ENOUGH_CENTROIDS", 128)
-    x, centroids = mixture(4000, 200, 128, generator)
-    assert sure_and_right(x, centroids) > 0.99
-    assert scored == [(looks.InInt8, 4000)]
-    scored.clear()
-    blurred = torch.randn(4000, 200, generator=generator)
-    assert sure_and_right(blurred, blurred[:128] / 10) > 0.9
-    assert scored == [(looks.InBfloat16, 4000)]
-    scored.clear()
-    proof.labels(x, centroids[:127])
-    assert scored == [(looks.InBfloat16, 4000)]
-
-
-def test_eight_bits_are_left_behind_where_they_tell_no_more(monkeypatch, scored, generator):
-    monkeypatch.setattr(bfloat16, "pays", lambda: False)
-    multiply_in_eight_bits(monkeypatch)
-    monkeypatch.setattr(rivals, "_FEW", 1 / 16)
-    monkeypatch.setattr(looks, "_MOST_ROWS", 1000)
-    x, centroids = mixture(4000, 200, 128, generator)
-    x[2500] = torch.nan
-    assert 2500 in proof.labels(x, centroids)[1]
-    assert scored == [(looks.InInt8, 1000)] * 2 + [(looks.Plain, 1000)] * 2
-
-
-@pytest.mark.parametrize("in_cache", [200, 1000])
-def test_rows_that_reach_further_and_further_take_a_grid_each(in_cache, monkeypatch, generator):
-    multiply_in_eight_bits(monkeypatch)
-    monkeypatch.setattr(looks, "_IN_CACHE", in_cache * 200)
-    grids, make = [], int8.BoundedCentroids.keys
-    monkeypatch.setattr(
-        int8.BoundedCentroids, "keys", lambda self, grid: grids.append(grid) or make(self, grid)
-    )
-    room = rivals.Found.room
-
-    def unknown(n, dtype):
-        found = room(n, dtype)
-        found.leads.fill_(torch.nan)
-        return found
-
-    monkeypatch.setattr(rivals.Found, "room", unknown)
-    x, centroids = mixture(4000, 200, 128, generator)
-    x[1000:2000] *= 2
-    x[3000:] *= 5
-    assert sure_and_right(x, centroids) > 0.98
-    assert 3 <= len(grids) <= 20
-    assert all(wider.step > grid.step for grid, wider in pairwise(grids))
-
-
-def test_products_that_are_not_needed_are_not_made_ready(monkeypatch, generator):
-    multiply_in_bfloat16(monkeypatch)
-    multiply_in_eight_bits(monkeypatch)
-    x, centroids = mixture(4000, 200, 128, generator)
-    made = []
-    for way in (looks.InInt8, looks.InBfloat16, looks.Projected, looks.Plain):
-
-        def make(self, *args, way=way, make=way.__init__):
-            made.append(way)
-            make(self, *args)
-
-        monkeypatch.setattr(way, "__init__", make)
-    proof.labels(x, centroids)
-    assert made == [looks.InInt8]
-
-
 def test_norms_of_bfloat16_rows_are_added_up_in_more_digits():
     """The bound of what rounding takes is a norm of a rounded row."""
     for width in (100, 1000, 10_000):
@@ -383,6 +266,7 @@ def test_few_or_narrow_rows_and_few_centroids_are_measured_at_once(digits, monke
     x = torch.empty(4096, 784)
     assert proof.pays_before_distances(x, x[:168])
     assert not proof.pays_before_distances(x, x[:167])
+    monkeypatch.setattr(int8, "_FEWEST", 84)
     assert proof.pays_before_distances(x.double(), x[:84].double())
     assert not proof.pays_before_distances(x[:4095], x[:168])
     assert not proof.pays_before_distances(x[:, :500].contiguous(), x[:1000, :500])

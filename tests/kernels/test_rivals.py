@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from torchkm.kernels import rivals
-from torchkm.kernels.keys import Bounds, FloatKeys
+from torchkm.kernels.keys import Bounds, FloatKeys, IntegerKeys, IntegerMarks
 from torchkm.kernels.rivals import Found, Rivals, among, in_doubt
 
 
@@ -112,15 +112,22 @@ def test_what_the_digits_leave_open_is_decided_by_differences(generator, monkeyp
 
 def test_few_rivals_are_told_before_they_are_looked_for(generator):
     _, centroids, bias, true = problem(3000, 200, generator)
-    compared, lengths = rivals_of(centroids, bias), torch.ones(3000)
-    uppers = true.float()
-    assert compared.promise_few(uppers, floats(200, 0.01), lengths)
-    assert not compared.promise_few(uppers, floats(200, 1e3), lengths)
-    assert torch.equal(uppers, true.float())
+    numbers, marks = (1000 * true).round().int(), torch.arange(200, dtype=torch.int32)
+    before, compared = numbers.clone(), rivals_of(centroids, bias)
+
+    def few(looseness):
+        bounds = floats(200, looseness).bounds
+        keys = IntegerKeys(IntegerMarks(marks, 0, 1e-3), torch.tensor(0.0), bounds)
+        return compared.promise_few(numbers, keys, torch.ones(3000))
+
+    assert few(0.01)
+    assert not few(1e3)
     # Two rivals to a row are what 200 centroids are worth.
-    gaps = true.topk(8, dim=1).values[:, :1] - true.topk(8, dim=1).values
-    assert compared.promise_few(uppers, floats(200, gaps[:, 1].median().item()), lengths)
-    assert not compared.promise_few(uppers, floats(200, gaps[:, 5].median().item()), lengths)
+    best = true.topk(8, dim=1).values
+    gaps = best[:, :1] - best
+    assert few(gaps[:, 1].median().item())
+    assert not few(gaps[:, 5].median().item())
+    assert torch.equal(numbers, before)
 
 
 def test_more_rivals_than_pay_stay_in_doubt(generator):

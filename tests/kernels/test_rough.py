@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from proving import mixture, need_eight_bits
 
 from torchkm.kernels import Directions, bfloat16, int8, rough, rough_sums, subspace
 
@@ -9,12 +10,6 @@ from torchkm.kernels import Directions, bfloat16, int8, rough, rough_sums, subsp
 def nearest_in_float64(x, centroids):
     apart = torch.cdist(x.double(), centroids.double(), compute_mode="donot_use_mm_for_euclid_dist")
     return apart.argmin(1), apart.amin(1).square()
-
-
-def mixture(n, d, k, generator, spread=1.0):
-    centroids = torch.randn(k, d, generator=generator)
-    at = torch.randint(k, (n,), generator=generator)
-    return centroids[at] + spread * torch.randn(n, d, generator=generator), centroids
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +28,7 @@ def in_bfloat16(request, monkeypatch):
 @pytest.fixture
 def in_eight_bits(monkeypatch):
     """Guess in eight bits, on any machine that can; count the batches that are."""
-    if not int8.adds_in_int32():
-        pytest.skip("products of eight bits are not added up as they are here")
+    need_eight_bits()
     monkeypatch.setattr(int8, "pays", lambda: True)
     monkeypatch.setattr(bfloat16, "pays", lambda: False)
     guessed, multiply = [], int8.RoundedCentroids.multiply
