@@ -41,6 +41,7 @@ ONLY_IN = {
     "safetensors": {"cluster"},
     "torch.distributed": set(),
     "triton": {"kernels"},
+    "numba": {"kernels"},
 }
 
 
@@ -82,7 +83,7 @@ def test_imports_run_one_way(layer, path):
 )
 def test_light_doors_stay_light(module):
     heavy = ["pytorch_lightning", "torchvision", "torchmetrics", "sklearn", "scipy", "matplotlib"]
-    heavy += ["faiss", "huggingface_hub", "onnx", "safetensors", "triton"]
+    heavy += ["faiss", "huggingface_hub", "onnx", "safetensors", "triton", "numba"]
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert out.strip() == "[]"
@@ -97,6 +98,8 @@ def public_modules():
 def test_every_public_name_is_there(name):
     if name.startswith("torchkm.kernels.gpu."):
         pytest.importorskip("triton")
+    if name.startswith("torchkm.kernels.compiled."):
+        pytest.importorskip("numba")
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} has no docstring"
     for public in getattr(module, "__all__", ()):

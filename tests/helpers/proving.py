@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchkm.kernels import bfloat16, int8, proof, rivals
+from torchkm.kernels import bfloat16, compiled, int8, proof, rivals
 
 
 def nearest_in_float64(x, centroids):
@@ -38,6 +38,11 @@ def multiply_in_eight_bits(monkeypatch):
     monkeypatch.setattr(int8, "_MANY", 1)
     monkeypatch.setattr(int8, "_FEWEST", 2)
     monkeypatch.setattr(rivals, "_FEW", 1e9)
+
+
+def leave_loops(monkeypatch):
+    """Do without compiled loops, as where Numba is not installed."""
+    monkeypatch.setattr(compiled, "available", lambda: False)
 
 
 def multiply_in_bfloat16(monkeypatch):

@@ -5,6 +5,18 @@ import torch
 
 from torchkm.kernels import OrderedRows, Tracker, nearest, track
 from torchkm.kernels.compact import Compact
+from torchkm.kernels.compact_products import CompactProducts
+
+
+@pytest.fixture(params=["products", "loops"])
+def keep(request):
+    """Return what keeps rows."""
+    if request.param == "products":
+        return CompactProducts
+    pytest.importorskip("numba")
+    from torchkm.kernels.compiled.compact import CompactLoops
+
+    return CompactLoops
 
 
 def fresh(x, centroids, weight):
@@ -18,11 +30,11 @@ def fresh(x, centroids, weight):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (700, 3, 5), (9000, 6, 30), (5000, 9, 70)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_labels_and_totals_are_those_of_a_fresh_look(n, d, k, weighted, dtype, generator):
+def test_labels_and_totals_are_those_of_a_fresh_look(keep, n, d, k, weighted, dtype, generator):
     x = 5 + torch.randn(n, d, generator=generator, dtype=dtype)
     weight = torch.rand(n, generator=generator).round(decimals=1) if weighted else None
     order = torch.randperm(n, generator=generator)
-    compact = Compact(OrderedRows(x, order, x.mean(0), False), weight, k)
+    compact = keep(OrderedRows(x, order, x.mean(0), False), weight, k)
     before = None
     for share in (3, 2, 1, 1, 1):
         compact.admit((n + share - 1) // share)
@@ -49,10 +61,10 @@ def test_labels_and_totals_are_those_of_a_fresh_look(n, d, k, weighted, dtype, g
 
 @pytest.mark.parametrize(("n", "d", "k"), [(2000, 4, 6), (20_000, 30, 60)])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_totals_follow_the_few_rows_that_move(n, d, k, weighted, generator):
+def test_totals_follow_the_few_rows_that_move(keep, n, d, k, weighted, generator):
     x = torch.randn(n, d, generator=generator)
     weight = torch.rand(n, generator=generator) if weighted else None
-    compact = Compact(OrderedRows(x, None, x.mean(0), False), weight, k)
+    compact = keep(OrderedRows(x, None, x.mean(0), False), weight, k)
     compact.admit(n)
     centroids = x[:k].clone()
     compact.follow(centroids)
@@ -66,10 +78,10 @@ def test_totals_follow_the_few_rows_that_move(n, d, k, weighted, generator):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float16])
-def test_any_dtype_and_unit_rows(dtype, generator):
+def test_any_dtype_and_unit_rows(keep, dtype, generator):
     x = (torch.rand(900, 20, generator=generator) * 250 + 1).to(dtype)
     unit = torch.nn.functional.normalize(x.float())
-    compact = Compact(OrderedRows(x, None, unit.mean(0), True), None, 6)
+    compact = keep(OrderedRows(x, None, unit.mean(0), True), None, 6)
     compact.admit(900)
     compact.follow(unit[:6])
     labels, counts, sums, inertia = fresh(unit, unit[:6], torch.ones(900).double())
@@ -80,10 +92,10 @@ def test_any_dtype_and_unit_rows(dtype, generator):
 
 
 @pytest.mark.parametrize("repeats", [2, 20])
-def test_of_equal_centroids_the_first_takes_the_rows(repeats, generator):
+def test_of_equal_centroids_the_first_takes_the_rows(keep, repeats, generator):
     x = torch.randn(3000, 4, generator=generator)
     centroids = x[:4].repeat(repeats, 1)
-    compact = Compact(OrderedRows(x, None, x.mean(0), False), None, len(centroids))
+    compact = keep(OrderedRows(x, None, x.mean(0), False), None, len(centroids))
     compact.admit(3000)
     for _ in range(2):
         assert compact.follow(centroids.clone()).n_empty == len(centroids) - 4
@@ -92,11 +104,11 @@ def test_of_equal_centroids_the_first_takes_the_rows(repeats, generator):
 
 
 @pytest.mark.parametrize("k", [5, 60])
-def test_nothing_is_left_of_a_cluster_whose_rows_have_gone(k, generator):
+def test_nothing_is_left_of_a_cluster_whose_rows_have_gone(keep, k, generator):
     x = torch.randn(500, 3, generator=generator)
     weight = torch.rand(500, generator=generator) * 10 ** torch.linspace(-6, 6, 500)
     weight[::9] = 0
-    compact = Compact(OrderedRows(x, None, x.mean(0), False), weight, k)
+    compact = keep(OrderedRows(x, None, x.mean(0), False), weight, k)
     compact.admit(500)
     compact.follow(x[:k])
     far = torch.full((k, 3), 1e3)
@@ -108,10 +120,10 @@ def test_nothing_is_left_of_a_cluster_whose_rows_have_gone(k, generator):
     torch.testing.assert_close(compact.sums[2], weight.double() @ x.double(), rtol=1e-6, atol=1e-3)
 
 
-def test_losses_are_what_the_inertia_rises_by(generator):
+def test_losses_are_what_the_inertia_rises_by(keep, generator):
     x = torch.randn(800, 5, generator=generator)
     weight = torch.rand(800, generator=generator)
-    compact = Compact(OrderedRows(x, None, x.mean(0), False), weight, 6)
+    compact = keep(OrderedRows(x, None, x.mean(0), False), weight, 6)
     compact.admit(800)
     compact.follow(x[:6])
     for n_rows in (300, 800):
@@ -122,11 +134,11 @@ def test_losses_are_what_the_inertia_rises_by(generator):
             assert loss == pytest.approx(want, rel=1e-4)
 
 
-def test_inertia_lasts_as_far_as_it_says(generator):
+def test_inertia_lasts_as_far_as_it_says(keep, generator):
     centroids = 100 * torch.rand(8, 6, generator=generator)
     at = torch.randint(8, (2000,), generator=generator)
     x = centroids[at] + 1.5 * torch.randn(2000, 6, generator=generator)
-    compact = Compact(OrderedRows(x, None, x.mean(0), False), None, 8)
+    compact = keep(OrderedRows(x, None, x.mean(0), False), None, 8)
     compact.admit(2000)
     compact.follow(centroids)
     found = compact.inertia(centroids)

@@ -4,9 +4,20 @@ from itertools import pairwise
 
 import pytest
 import torch
-from proving import mixture, multiply_in_bfloat16, multiply_in_eight_bits, sure_and_right
+from proving import (
+    leave_loops,
+    mixture,
+    multiply_in_bfloat16,
+    multiply_in_eight_bits,
+    sure_and_right,
+)
 
 from torchkm.kernels import bfloat16, int8, looks, proof, rivals
+
+
+@pytest.fixture(autouse=True)
+def no_loops(monkeypatch):
+    leave_loops(monkeypatch)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from proving import (
+    leave_loops,
     mixture,
     multiply_in_bfloat16,
     multiply_in_eight_bits,
@@ -42,6 +43,7 @@ def look_along_directions(monkeypatch):
     params=[
         "eight bits",
         "eight bits, doubts left",
+        "eight bits, in loops",
         "bfloat16",
         "bfloat16, doubts left",
         "own dtype",
@@ -52,6 +54,11 @@ def product(request, monkeypatch):
     """Prove in few digits, on any machine, in those of the rows, or along a few directions."""
     if request.param.startswith("eight bits"):
         multiply_in_eight_bits(monkeypatch)
+    if request.param.endswith("in loops"):
+        pytest.importorskip("numba")
+        monkeypatch.setattr(proof, "_FEWEST_IN_LOOPS", 1)
+    else:
+        leave_loops(monkeypatch)
     if request.param.startswith("bfloat16"):
         multiply_in_bfloat16(monkeypatch)
     else:
@@ -79,12 +86,15 @@ def test_labels_that_are_not_in_doubt_are_right(product, dtype, offset, generato
         assert share > 0.5
 
 
+COMPARED = ("eight bits", "eight bits, in loops", "bfloat16", "directions")
+
+
 @pytest.mark.parametrize("spread", [0.7, 1.0, 1.5])
 def test_clusters_that_overlap_leave_doubts_and_no_errors(product, spread, generator):
     x, centroids = mixture(20000, 12, 40, generator, spread)
     share = sure_and_right(x, centroids)
     assert share > 0.2 if product.endswith("doubts left") else share > 0.999
-    assert share < 1 or product in ("eight bits", "bfloat16", "directions")  # these compare rivals
+    assert share < 1 or product in COMPARED  # these compare rivals
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

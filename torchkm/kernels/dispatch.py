@@ -14,8 +14,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from torchkm.kernels import all_pairs, blocked, layout, proof, reference, rough, seeding, sparse
+from torchkm.kernels import (
+    all_pairs,
+    blocked,
+    compiled,
+    layout,
+    proof,
+    reference,
+    rough,
+    seeding,
+    sparse,
+)
 from torchkm.kernels.compact import Compact
+from torchkm.kernels.compact_products import CompactProducts
 from torchkm.kernels.csr import CsrRows, Rows
 from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rows import OrderedRows
@@ -156,14 +167,27 @@ def labels(x: Rows, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor 
 
     None of them where the labels of all were proven without.
     """
-    if unit_rows or isinstance(x, CsrRows) or not proof.pays(x):
-        origin = origin_of(x, unit_rows)
-        if isinstance(x, Tensor) and _backend(x, centroids) is blocked:
-            found, far = blocked.labels(x, centroids, unit_rows, origin)
-            if bool(torch.isfinite(far).all()):  # added up, they may not be where rows are
-                return found, far
+    if not unit_rows and isinstance(x, Tensor) and proof.pays(x):
+        return _proven(x, centroids)
+    origin = origin_of(x, unit_rows)
+    if isinstance(x, CsrRows) or _backend(x, centroids) is not blocked:
         return _measured(x, centroids, unit_rows, origin)
-    return _proven(x, centroids)
+    if not unit_rows and _may_loop(x, centroids):
+        from torchkm.kernels.compiled import once
+
+        found = once.labels(x, centroids, origin)
+        if found is not None:
+            return found, None
+    found, far = blocked.labels(x, centroids, unit_rows, origin)
+    if bool(torch.isfinite(far).all()):  # added up, they may not be where rows are
+        return found, far
+    return _measured(x, centroids, unit_rows, origin)
+
+
+def _may_loop(x: Tensor, centroids: Tensor) -> bool:
+    """Return whether narrow rows are best labelled in a loop: as they lie, on a CPU."""
+    alike = x.device.type == "cpu" and x.is_contiguous() and x.dtype == centroids.dtype
+    return alike and compiled.pays_once_for(*centroids.shape)
 
 
 def _proven(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -263,5 +287,9 @@ def track(
         return SparseTracker(x.unit if unit_rows else x, sample_weight, k)
     rows = OrderedRows(x, order, origin, unit_rows)
     if is_compact(x, precision):
-        return Compact(rows, sample_weight, k)
+        if compiled.pays_for(k, x.shape[1]):
+            from torchkm.kernels.compiled.compact import CompactLoops
+
+            return CompactLoops(rows, sample_weight, k)
+        return CompactProducts(rows, sample_weight, k)
     return Tracker(rows, sample_weight, k, precision)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,10 +41,13 @@ def pays() -> bool:
     return cpu.has("vnni") and not cpu.has("amx_tile") and adds_in_int32()
 
 
-def pays_for(x: Tensor, k: int) -> bool:
-    """Return whether rows ``x (n, d)`` and ``k`` centroids are better multiplied in eight bits."""
+def pays_for(x: Tensor, k: int, fewest: int | None = None) -> bool:
+    """Return whether rows ``x (n, d)`` and ``k`` centroids are better multiplied in eight bits.
+
+    With the ``fewest`` centroids that are worth rounding rows for, where that is another number.
+    """
     d = x.shape[1]
-    fits = d <= _WIDEST and k >= _FEWEST and k * d >= _MANY
+    fits = d <= _WIDEST and k >= (fewest or _FEWEST) and k * d >= _MANY
     return x.device.type == "cpu" and fits and pays()
 
 
@@ -185,6 +189,17 @@ class BoundedCentroids(RoundedCentroids):
         share, fixed = self._shares.max(), (2 * slack + 3 * marks.unit).float()
         bounds = Bounds(self._shares + share, self._lost, _PER_SIZE, fixed)
         return IntegerKeys(marks, share, bounds)
+
+    def as_arrays(self) -> tuple[Any, ...]:
+        """Return what makes bounds of products in a loop: see ``compiled/eight_bits.py``.
+
+        The grain; and for each centroid ``(k,)``, in float32, the bias, the sum of its numbers and
+        of their sizes, and what a score is off by for each unit of a row's norm, and in any case.
+        """
+        # What float32 loses of the bias comes on top; see there.
+        fixed = self._lost.double() + 2.0**-21 * self._bias.abs()
+        each = self._bias, self._sums, self._sizes, self._shares, fixed
+        return np.float32(self._grain), *(numbers.float().numpy() for numbers in each)
 
 
 def middle(centroids: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Product(Protocol):
         """
 
 
-class _Centred(NamedTuple):
+class Centred(NamedTuple):
     """Centroids as a product takes them.
 
     Attributes:
@@ -63,7 +63,8 @@ class _Centred(NamedTuple):
     given: Tensor
 
     @classmethod
-    def about(cls, middle: Tensor, given: Tensor) -> _Centred:
+    def about(cls, middle: Tensor, given: Tensor) -> Centred:
+        """Return centroids as ``given (k, d)`` less a ``middle (d,)``."""
         k, d = given.shape
         sq_norms = torch.linalg.vector_norm(given, dim=1, dtype=torch.float64).square()  # (k,)
         bias = (middle.double().square().sum() - sq_norms) / 2
@@ -90,7 +91,7 @@ class Plain:
     """Scores in the dtype of the centroids."""
 
     def __init__(self, given: Tensor, n: int) -> None:
-        centred = _Centred.about(given.mean(0), given)
+        centred = Centred.about(given.mean(0), given)
         self._centroids, self._bias, self._dtype = centred.centroids, centred.bias, given.dtype
         self.size = min(n, _rows_at_once(*given.shape))
         self._scores = Scores(room("scores in runs", self.size, len(given), given.dtype))
@@ -114,7 +115,7 @@ class Projected:
     def __init__(self, given: Tensor, n: int) -> None:
         # Rows are not centred: what they share lies along the mean.
         mean = given.mean(0)
-        centred = _Centred.about(mean, given)
+        centred = Centred.about(mean, given)
         self._subspace = Subspace(centred.centroids, _DIRECTIONS, mean)
         rounding = centred.rounding()
         self._aim = Aim(self._subspace, centred.centroids, centred.bias, rounding, given)
@@ -138,7 +139,7 @@ class InInt8:
 
     def __init__(self, given: Tensor, n: int) -> None:
         k, d = given.shape
-        centred = _Centred.about(int8.middle(given), given)
+        centred = Centred.about(int8.middle(given), given)
         rounding = centred.rounding()
         self._dtype, self.size = given.dtype, min(n, _rows_at_once(k, d))
         self._centroids = int8.BoundedCentroids(centred.centroids, centred.bias, rounding[1])
@@ -186,7 +187,7 @@ class InBfloat16:
 
     def __init__(self, given: Tensor, n: int) -> None:
         k, d = given.shape
-        centred = _Centred.about(given.mean(0), given)
+        centred = Centred.about(given.mean(0), given)
         centroids, bias, norms, _ = centred
         width = -(-(d + _EXTRA) // _TILE) * _TILE
         self._dtype, self.size = given.dtype, min(n, _rows_at_once(k, width))

@@ -6,12 +6,12 @@ more in doubt than it saves, the next one goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from torchkm.kernels import bfloat16, int8
+from torchkm.kernels import bfloat16, compiled, int8
 from torchkm.kernels.layout import compute_dtype
 from torchkm.kernels.looks import InBfloat16, InInt8, Plain, Product, Projected
 from torchkm.kernels.rivals import Found, in_doubt
@@ -23,6 +23,9 @@ _WIDE, _ENOUGH_NUMBERS = 128, 2**20
 # Bytes of centroids from which on a first look pays, along a few directions or in few digits before
 # distances are taken; and how many rows pay for making ready.
 _WORTH_A_LOOK, _ENOUGH_ROWS = 2**19, 2**12
+
+# Centroids from which on rows are worth rounding to eight bits, where a loop does it in one read.
+_FEWEST_IN_LOOPS = 2**5
 
 
 def pays(x: Tensor) -> bool:
@@ -36,7 +39,7 @@ def pays_before_distances(x: Tensor, centroids: Tensor) -> bool:
     """Return whether to prove labels first even if distances are wanted: those to one centroid."""
     (k, d), dtype = centroids.shape, compute_dtype(x.dtype, centroids.dtype)
     worth_it = pays(x) and len(x) >= _ENOUGH_ROWS and is_worth_it(k, d, dtype, _WORTH_A_LOOK)
-    return worth_it and (int8.pays_for(x, k) or bfloat16.pays_for(x, k))
+    return worth_it and (_in_eight_bits(x, k) is not None or bfloat16.pays_for(x, k))
 
 
 def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,10 +60,20 @@ def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
 def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     """Yield what may score rows, the fastest first."""
     (k, d), n = centroids.shape, len(x)
-    if int8.pays_for(x, k):
-        yield InInt8(centroids, n)
+    eight_bits = _in_eight_bits(x, k)
+    if eight_bits is not None:
+        yield eight_bits(centroids, n)
     if k > 1 and bfloat16.pays_for(x, k):
         yield InBfloat16(centroids, n)
     elif n >= _ENOUGH_ROWS and is_worth_it(k, d, centroids.dtype, _WORTH_A_LOOK):
         yield Projected(centroids, n)
     yield Plain(centroids, n)
+
+
+def _in_eight_bits(x: Tensor, k: int) -> Callable[[Tensor, int], Product] | None:
+    """Return what multiplies rows in eight bits, or None where that does not pay."""
+    if int8.pays_for(x, k, _FEWEST_IN_LOOPS) and compiled.available():
+        from torchkm.kernels.compiled.look import InInt8Loops
+
+        return InInt8Loops
+    return InInt8 if int8.pays_for(x, k) else None

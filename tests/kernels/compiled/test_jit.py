@@ -1,0 +1,104 @@
+"""When loops are compiled, on how many threads they run, and what happens without Numba."""
+
+import builtins
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba")
+
+import numba
+
+import torchkm
+from torchkm.kernels import compiled
+from torchkm.kernels.compiled import jit, narrow, once
+
+
+def test_without_numba_there_are_none(monkeypatch):
+    assert compiled.available()
+    import_one = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.startswith("numba"):
+            raise ImportError(f"no {name} here")
+        return import_one(name, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", refuse)
+        assert not compiled.available.__wrapped__()
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert not compiled.available.__wrapped__()
+
+
+def test_a_fit_is_the_same_without(monkeypatch, blobs):
+    found = torchkm.kmeans(blobs, 6, init=blobs[:6], solver="lloyd")
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    want = torchkm.kmeans(blobs, 6, init=blobs[:6], solver="lloyd")
+    assert torch.equal(found.labels, want.labels)
+    assert found.n_iter == want.n_iter
+    torch.testing.assert_close(found.centroids, want.centroids)
+
+
+def test_what_cannot_be_kept_is_compiled_each_time(monkeypatch):
+    real, asked = numba.njit, []
+
+    def njit(cache=False, **options):
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+    twice = jit.in_order(lambda number: 2 * number)
+    assert asked == [True, False]
+    assert twice(21) == 42
+
+
+def test_loops_take_as_many_threads_as_torch(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert jit.use_threads() == 1
+        torch.set_num_threads(1000)
+        assert jit.use_threads() == numba.config.NUMBA_NUM_THREADS
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_callers_on_several_threads_do_not_get_in_each_others_way(monkeypatch):
+    monkeypatch.setattr(once, "use_threads", lambda: 2)
+    monkeypatch.setattr(once, "_MANY", 0)
+    problems = [torch.randn(30_000, 4) for _ in range(6)]
+
+    def label(x):
+        return [once.labels(x, x[:8], x[0]) for _ in range(5)]
+
+    with ThreadPoolExecutor(3) as pool:
+        for x, found in zip(problems, pool.map(label, problems), strict=True):
+            want = np.empty(len(x), np.int64)
+            aims = np.column_stack([x[:8], -x[:8].square().sum(1) / 2]).astype(np.float32)
+            narrow.label(x.numpy(), np.zeros(4, np.float32), aims, want)
+            assert all((one.numpy() != want).sum() <= 3 for one in found)
+
+
+def test_a_process_that_forks_after_a_fit_labels_in_its_child():
+    code = """
+import os, torch, torchkm
+from torchkm.kernels import labels
+x = torch.rand(400_000, 4)
+want = labels(x, x[:8], False)[0]
+child = os.fork()
+if child == 0:
+    torch.set_num_threads(1)
+    os._exit(0 if torch.equal(labels(x, x[:8], False)[0], want) else 3)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status))
+"""
+    if sys.platform == "win32":
+        pytest.skip("there is no fork on Windows")
+    out = subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], text=True)
+    assert out.strip() == "0"

@@ -1,0 +1,124 @@
+"""Loops over narrow rows: their labels are those of a fresh look, whatever the shape."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba")
+
+from torchkm.kernels import blocked, compiled, dispatch, labels
+from torchkm.kernels.compiled import narrow, once
+from torchkm.kernels.layout import RUN
+
+
+def aims_of(centroids):
+    return np.column_stack([centroids, -(centroids**2).sum(1) / 2])
+
+
+def rows_and_centroids(n, d, k, dtype, seed=0):
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(n, d)).astype(dtype)
+    return rows, generator.normal(size=(k, d)).astype(dtype)
+
+
+def nearest(rows, centroids):
+    apart = (rows[:, None].astype(np.float64) - centroids[None]) ** 2
+    return apart.sum(2).argmin(1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 13, 16, 17, 31, 40])
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (RUN - 1, 3), (RUN, 2), (3 * RUN + 7, 12)])
+@pytest.mark.parametrize("label", [narrow.label, narrow.label_on_threads])
+def test_labels_are_those_of_the_nearest(label, n, k, d, dtype):
+    rows, centroids = rows_and_centroids(n, d, k, dtype)
+    origin, found = np.full(d, 0.5, dtype), np.full(n, -1)
+    squares = label(rows, origin, aims_of(centroids - origin), found)
+    assert (found != nearest(rows, centroids)).sum() <= n // 500
+    assert squares == pytest.approx(((rows - origin).astype(np.float64) ** 2).sum())
+
+
+def test_rows_on_threads_get_what_they_get_on_one():
+    rows, centroids = rows_and_centroids(50 * RUN + 3, 6, 9, np.float32)
+    found = np.full((2, len(rows)), -1)
+    for label, into in zip((narrow.label, narrow.label_on_threads), found, strict=True):
+        label(rows, np.zeros(6, np.float32), aims_of(centroids), into)
+    assert (found[0] == found[1]).all()
+    columns = np.zeros((51, 6, RUN), np.float32)
+    columns.transpose(0, 2, 1).reshape(-1, 6)[: len(rows)] = rows  # a copy, so below as well
+    for start in range(0, len(rows), RUN):
+        some = rows[start : start + RUN]
+        columns[start // RUN, :, : len(some)] = some.T
+    kept = np.full((2, len(rows)), -1)
+    for label, into in zip((narrow.label_runs, narrow.label_runs_on_threads), kept, strict=True):
+        label(columns, aims_of(centroids), into)
+    assert (kept == found).all()
+
+
+@pytest.mark.parametrize(("k", "d"), [(8, 6), (40, 6), (33, 60), (300, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_loops_label_as_operations_do(k, d, dtype, offset, monkeypatch, generator):
+    asked, label = [], once.labels
+    monkeypatch.setattr(once, "labels", lambda *args: asked.append(args) or label(*args))
+    x = (torch.randn(5000, d, generator=generator, dtype=torch.float64) + offset).to(dtype)
+    centroids = x[:k].clone()
+    found, measured = labels(x, centroids, False)
+    assert len(asked) == 1
+    assert measured is None
+    want, _ = blocked.labels(x, centroids, False, dispatch.origin_of(x, False))
+    assert (found != want).sum() <= 2
+    assert torch.equal(found[:k], torch.arange(k))
+
+
+@pytest.mark.parametrize(("k", "d"), [(4, 3), (64, 40)])
+def test_of_equal_centroids_the_first_takes_the_rows(k, d, generator):
+    x = torch.randn(900, d, generator=generator)
+    found, _ = labels(x, x[:k].repeat(3, 1), False)
+    assert found.max() < k
+    assert torch.equal(found[:k], torch.arange(k))
+
+
+@pytest.mark.parametrize(("k", "d"), [(4, 3), (64, 40)])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_rows_that_cannot_be_squared_are_left_to_be_told(k, d, number, generator):
+    x = torch.randn(900, d, generator=generator)
+    assert once.labels(x, x[:k], x[0]) is not None
+    x[700, 2] = number
+    assert once.labels(x, x[:k], x[0]) is None
+    assert not labels(x, x[:k], False)[1].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "change", ["strided", "unit", "uint8", "another dtype", "wide", "many numbers"]
+)
+def test_what_is_not_for_a_loop_takes_operations(change, monkeypatch, generator):
+    monkeypatch.setattr(once, "labels", None)
+    x = torch.rand(600, 20, generator=generator)
+    centroids = x[:5]
+    if change == "strided":
+        x = torch.rand(600, 40, generator=generator)[:, ::2]
+    if change == "uint8":
+        x = (255 * x).to(torch.uint8)
+    if change == "another dtype":
+        centroids = centroids.double()
+    if change == "wide":
+        x = torch.rand(600, 130, generator=generator)
+        centroids = x[:40]
+    if change == "many numbers":
+        x = torch.rand(600, 60, generator=generator)
+        centroids = x[:30]
+    found, _ = labels(x, centroids, change == "unit")
+    if change != "unit":
+        assert torch.equal(found, torch.from_numpy(nearest(x.numpy(), centroids.numpy())))
+
+
+def test_a_loop_pays_where_little_is_multiplied(monkeypatch):
+    assert compiled.pays_for(64, 8)
+    assert not compiled.pays_for(64, 9)
+    assert compiled.pays_once_for(64, 9)
+    assert not compiled.pays_once_for(31, 128)
+    assert not compiled.pays_once_for(32, 129)
+    monkeypatch.setattr(compiled, "available", lambda: False)
+    assert not compiled.pays_for(2, 2)
+    assert not compiled.pays_once_for(64, 64)

@@ -1,0 +1,43 @@
+"""How loops are compiled, and on how many threads they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import torch
+
+# What the order of rounding may be changed for: nothing, or sums side by side.
+_IN_ORDER, _SIDE_BY_SIDE = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
+
+
+def in_order(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop whose sums are added up in the order that is written."""
+    return _compiled(function, fastmath=_IN_ORDER)
+
+
+def side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop whose sums may be added up in any order, as many at once as fit."""
+    return _compiled(function, fastmath=_SIDE_BY_SIDE)
+
+
+def on_threads(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop whose turns of ``numba.prange`` are run side by side."""
+    return _compiled(function, fastmath=_IN_ORDER, parallel=True)
+
+
+def use_threads() -> int:
+    """Have loops run on as many threads as torch's operations do; return how many."""
+    config: Any = numba.config
+    n_threads: int = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(n_threads)
+    return n_threads
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    options |= {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is nowhere to keep it
+        return numba.njit(**options)(function)

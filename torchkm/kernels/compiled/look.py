@@ -1,0 +1,70 @@
+"""A product in eight bits whose rows are rounded, and whose rivals are told apart, in loops."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torchkm.kernels import int8
+from torchkm.kernels.compiled import eight_bits
+from torchkm.kernels.compiled.jit import use_threads
+from torchkm.kernels.looks import Centred
+from torchkm.kernels.rivals import Found
+from torchkm.kernels.scratch import room
+
+# Numbers of rows, and of their products, that stay in cache; and rows that are tried first.
+_IN_CACHE, _SAMPLE = 2**23, 2**6
+
+# Of all scores this share may be multiplied out singly; with more, other products cost less.
+_SHARE = 1 / 16
+
+
+class InInt8Loops:
+    """Bounds of scores, from products of whole numbers of eight bits.
+
+    Attributes:
+        size: rows that are scored at a time.
+        n_scored: scores that were multiplied out singly so far.
+    """
+
+    def __init__(self, given: Tensor, n: int) -> None:
+        k, d = given.shape
+        centred = Centred.about(int8.middle(given), given)
+        per_norm, at_least = centred.rounding()
+        self._dtype, self.size = given.dtype, min(n, _SAMPLE)
+        self.n_scored = 0
+        self._centroids = int8.BoundedCentroids(centred.centroids, centred.bias, at_least)
+        self._rounded = self._centroids.as_arrays()
+        numbers = centred.centroids, centred.bias, given.contiguous()
+        self._exact = tuple(part.numpy() for part in numbers)
+        # Squares of differences are added up in float64, whose rounding is all of theirs there.
+        unit = torch.finfo(given.dtype).eps * (4 if given.dtype == torch.float32 else d + 4)
+        self._rounding = per_norm.item(), at_least.item(), unit
+        self._most = max(1, min(n, _IN_CACHE // max(k, d)))
+        self._left = room("whole rows", self._most, d, torch.int8)
+        self._grids = room("grids", self._most, 3, torch.float32).numpy()
+        self._product = room("whole product", self._most, k, torch.int32)
+
+    def score(self, rows: Tensor, found: Found) -> bool:
+        """Fill in what is ``found`` of ``rows (b, d)``, if that pays: labels and leads."""
+        b, many = len(rows), use_threads() > 1
+        rows = rows.to(self._dtype).contiguous()
+        single, grids = rows.float(), self._grids[:b]
+        left, product = self._left[:b], self._product[:b]
+        round_rows = eight_bits.round_rows_on_threads if many else eight_bits.round_rows
+        bits = single.view(torch.int32).numpy()
+        round_rows(single.numpy(), bits, left.numpy(), grids)
+        self._centroids.multiply(left, product)
+        settle = eight_bits.settle_on_threads if many else eight_bits.settle
+        n_scored = settle(
+            rows.numpy(),
+            product.numpy(),
+            grids,
+            self._rounded,
+            self._exact,
+            self._rounding,
+            found.labels.numpy(),
+            found.leads.numpy(),
+        )
+        self.size, self.n_scored = self._most, self.n_scored + n_scored
+        return n_scored <= _SHARE * product.numel()
