@@ -4,7 +4,7 @@
 
 A fit of MNIST, of sparse rows, and of many small problems, each side in processes of its own, in
 turn with the other. What was measured goes to docs/results/estimators.json. Each process first
-fits once, untimed, so that loading libraries and starting threads counts for none.
+fits once, untimed, so that loading libraries, compiling loops and starting threads counts for none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SIDES = {"torchkm": "torchkm.cluster", "scikit-learn": "sklearn.cluster"}
 _CALLS = {"fit": ").fit", "given": ", init=given).fit", "predict": ").predict"}
 
 # Rows that a long fit is warmed up with, and rows that are predicted.
-_WARM_ROWS, _PREDICTED = 3000, 10_000
+_WARM_ROWS, _PREDICTED = 5000, 10_000
 
 # The small problems: all of these together, as far as they stay below so many operations a pass.
 _SIZES, _WIDTHS, _KS = (2000, 8000, 20_000, 100_000), (8, 64), (8, 64)
