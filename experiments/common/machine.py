@@ -19,6 +19,8 @@ def describe_machine() -> dict[str, Any]:
     """Return the processor, the threads and the versions that a figure depends on."""
     import torch
 
+    from torchkm.kernels import compiled
+
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -26,6 +28,7 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pytorch_lightning": version("pytorch-lightning"),
+        "numba": version("numba") if compiled.available() else None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
