@@ -197,7 +197,7 @@ class BoundedCentroids(RoundedCentroids):
         of their sizes, and what a score is off by for each unit of a row's norm, and in any case.
         """
         # What float32 loses of the bias comes on top; see there.
-        fixed = self._lost.double() + 2.0**-21 * self._bias.abs()
+        fixed = (self._lost.double() + 2.0**-21 * self._bias.abs()) * (1 + _PER_SIZE)
         each = self._bias, self._sums, self._sizes, self._shares, fixed
         return np.float32(self._grain), *(numbers.float().numpy() for numbers in each)
 

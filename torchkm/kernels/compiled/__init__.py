@@ -1,7 +1,7 @@
 """Loops over rows that Numba compiles for the CPU at hand: the extra ``numba``.
 
 They do in one read, or one call, what torch's operations take many for. Where Numba is missing all
-is done without, to the same labels.
+is done without.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
 from torchkm.kernels.scratch import room
 
-# Numbers of rows, and of their products, that stay in cache; and rows that are tried first.
-_IN_CACHE, _SAMPLE = 2**23, 2**6
+# Numbers of rows, or of their products, at once: with fewer, Numba's threads and torch's wait for
+# each other more often. And rows that are tried first.
+_NUMBERS, _SAMPLE = 2**23, 2**6
 
 # Of all scores this share may be multiplied out singly; with more, other products cost less.
 _SHARE = 1 / 16
@@ -40,7 +41,7 @@ class InInt8Loops:
         # Squares of differences are added up in float64, whose rounding is all of theirs there.
         unit = torch.finfo(given.dtype).eps * (4 if given.dtype == torch.float32 else d + 4)
         self._rounding = per_norm.item(), at_least.item(), unit
-        self._most = max(1, min(n, _IN_CACHE // max(k, d)))
+        self._most = max(1, min(n, _NUMBERS // max(k, d)))
         self._left = room("whole rows", self._most, d, torch.int8)
         self._grids = room("grids", self._most, 3, torch.float32).numpy()
         self._product = room("whole product", self._most, k, torch.int32)

@@ -137,7 +137,7 @@ def losses(columns, aims, weights, labels, out):
 def _label_run(columns, aims, scores, best, labels):
     """Write the first of the best ``aims (k, d + 1)`` for each of ``columns (d, RUN)``."""
     d = len(columns)
-    last = 8 if d >= 8 else 4 if d >= 4 else 1  # numbers that are added as the best is sought
+    last = 8 if d >= 8 else 4 if d >= 4 else 0  # numbers that are added as the best is sought
     found = np.zeros(RUN, np.int32)  # half as wide as labels, so twice as many at once
     best[:] = -np.inf
     for c in range(len(aims)):
@@ -147,7 +147,7 @@ def _label_run(columns, aims, scores, best, labels):
         elif last == 4:
             _take_better_of_four(columns[d - 4 :], aims[c, d - 4 :], c, scores, best, found)
         else:
-            _take_better_of_one(columns[d - 1], aims[c, d - 1 :], c, scores, best, found)
+            _take_better(scores, aims[c, d], c, best, found)
     for i in range(len(labels)):
         labels[i] = found[i]
 
@@ -230,16 +230,6 @@ def _take_better_of_four(columns, aim, number, scores, best, found):
         score = score + columns[2, i] * aim[2]
         score = score + columns[3, i] * aim[3]
         score = score + aim[4]
-        better = score > best[i]
-        best[i] = score if better else best[i]
-        found[i] = np.int32(number) if better else found[i]
-
-
-@in_order
-def _take_better_of_one(column, aim, number, scores, best, found):
-    for i in range(RUN):
-        score = scores[i] + column[i] * aim[0]
-        score = score + aim[1]
         better = score > best[i]
         best[i] = score if better else best[i]
         found[i] = np.int32(number) if better else found[i]
