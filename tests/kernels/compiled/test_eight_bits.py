@@ -8,7 +8,7 @@ from proving import need_eight_bits
 pytest.importorskip("numba")
 
 from torchkm.kernels import int8
-from torchkm.kernels.compiled import eight_bits, look
+from torchkm.kernels.compiled import eight_bits
 from torchkm.kernels.compiled.look import InInt8Loops
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
@@ -82,8 +82,8 @@ def test_bounds_hold(rows, dtype, generator):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_rivals_are_told_apart(n_threads, dtype, monkeypatch, generator):
-    monkeypatch.setattr(look, "use_threads", lambda: n_threads)
+def test_rivals_are_told_apart(n_threads, dtype, generator):
+    torch.set_num_threads(n_threads)
     centroids = torch.randn(50, 90, generator=generator, dtype=dtype)
     x = centroids[torch.randint(50, (700,), generator=generator)]
     x = x + 4 * torch.randn(700, 90, generator=generator, dtype=dtype)

@@ -1,6 +1,7 @@
 """When loops are compiled, on how many threads they run, and what happens without Numba."""
 
 import builtins
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -58,19 +59,26 @@ def test_what_cannot_be_kept_is_compiled_each_time(monkeypatch):
     assert twice(21) == 42
 
 
-def test_loops_take_as_many_threads_as_torch(monkeypatch):
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        assert jit.use_threads() == 1
-        torch.set_num_threads(1000)
-        assert jit.use_threads() == numba.config.NUMBA_NUM_THREADS
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.parametrize("n_threads", [1, 2, 64])
+def test_loops_take_as_many_threads_as_torch_and_leave_it_those(n_threads):
+    torch.set_num_threads(n_threads)
+    seen = []
+
+    def on_threads(rows, origin, aims, labels):
+        seen.append(numba.get_num_threads())
+        return narrow.label_on_threads(rows, origin, aims, labels)
+
+    found, rows = np.empty(9000, np.int64), np.random.default_rng(0).normal(size=(9000, 3))
+    aims = np.column_stack([rows[:4], -(rows[:4] ** 2).sum(1) / 2])
+    squares = jit.run(narrow.label, on_threads, rows, np.zeros(3), aims, found)
+    assert squares == pytest.approx((rows**2).sum())
+    assert torch.get_num_threads() == n_threads
+    most = numba.config.NUMBA_NUM_THREADS
+    assert seen == ([] if n_threads == 1 else [min(n_threads, most)])
 
 
 def test_callers_on_several_threads_do_not_get_in_each_others_way(monkeypatch):
-    monkeypatch.setattr(once, "use_threads", lambda: 2)
+    torch.set_num_threads(2)
     monkeypatch.setattr(once, "_MANY", 0)
     problems = [torch.randn(30_000, 4) for _ in range(6)]
 
@@ -102,3 +110,18 @@ print(os.waitstatus_to_exitcode(status))
         pytest.skip("there is no fork on Windows")
     out = subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], text=True)
     assert out.strip() == "0"
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_to_start_numbas_threads_leaves_torch_as_many_as_it_had(n_threads):
+    code = f"""
+import torch
+from torchkm.kernels import labels
+torch.set_num_threads({n_threads})
+x = torch.rand(400_000, 4)
+labels(x, x[:8], False)
+print(torch.get_num_threads())
+"""
+    env = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    out = subprocess.check_output([sys.executable, "-c", code], text=True, env=env)
+    assert out.strip() == str(n_threads)

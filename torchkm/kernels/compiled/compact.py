@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchkm.kernels.compact import ANEW, Compact
 from torchkm.kernels.compiled import narrow
-from torchkm.kernels.compiled.jit import use_threads
+from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.layout import RUN
 from torchkm.kernels.rows import OrderedRows, parts
 from torchkm.kernels.runs import count
@@ -45,10 +45,11 @@ class CompactLoops(Compact):
         return of_all, weighted
 
     def _find_labels(self) -> None:
-        find = narrow.label_runs
-        if len(self._of_rows) >= _MANY and use_threads() > 1:
-            find = narrow.label_runs_on_threads
-        find(self._of_rows, self._against_array, self._labels[self._turn])
+        args = self._of_rows, self._against_array, self._labels[self._turn]
+        if len(self._of_rows) < _MANY:
+            narrow.label_runs(*args)
+        else:
+            run(narrow.label_runs, narrow.label_runs_on_threads, *args)
 
     def _add_up(self, anew: bool) -> int:
         before, now = self._labels[1 - self._turn], self._labels[self._turn]

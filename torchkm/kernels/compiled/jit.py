@@ -27,12 +27,19 @@ def on_threads(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compiled(function, fastmath=_IN_ORDER, parallel=True)
 
 
-def use_threads() -> int:
-    """Have loops run on as many threads as torch's operations do; return how many."""
+def run(loop: Callable[..., Any], on_threads: Callable[..., Any], *args: Any) -> Any:
+    """Run a loop on as many threads as torch's operations take, if those are several."""
     config: Any = numba.config
-    n_threads: int = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
-    numba.set_num_threads(n_threads)
-    return n_threads
+    asked = torch.get_num_threads()
+    if asked == 1:
+        return loop(*args)
+    numba.set_num_threads(min(asked, config.NUMBA_NUM_THREADS))
+    try:
+        return on_threads(*args)
+    finally:
+        # Where both are threads of OpenMP, torch now has as many as Numba.
+        if torch.get_num_threads() != asked:
+            torch.set_num_threads(asked)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

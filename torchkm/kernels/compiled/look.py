@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchkm.kernels import int8
 from torchkm.kernels.compiled import eight_bits
-from torchkm.kernels.compiled.jit import use_threads
+from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
 from torchkm.kernels.scratch import room
@@ -48,16 +48,16 @@ class InInt8Loops:
 
     def score(self, rows: Tensor, found: Found) -> bool:
         """Fill in what is ``found`` of ``rows (b, d)``, if that pays: labels and leads."""
-        b, many = len(rows), use_threads() > 1
         rows = rows.to(self._dtype).contiguous()
-        single, grids = rows.float(), self._grids[:b]
-        left, product = self._left[:b], self._product[:b]
-        round_rows = eight_bits.round_rows_on_threads if many else eight_bits.round_rows
+        single, b = rows.float(), len(rows)
+        left, grids, product = self._left[:b], self._grids[:b], self._product[:b]
         bits = single.view(torch.int32).numpy()
-        round_rows(single.numpy(), bits, left.numpy(), grids)
+        loops = eight_bits.round_rows, eight_bits.round_rows_on_threads
+        run(*loops, single.numpy(), bits, left.numpy(), grids)
         self._centroids.multiply(left, product)
-        settle = eight_bits.settle_on_threads if many else eight_bits.settle
-        n_scored = settle(
+        n_scored = run(
+            eight_bits.settle,
+            eight_bits.settle_on_threads,
             rows.numpy(),
             product.numpy(),
             grids,
@@ -68,4 +68,4 @@ class InInt8Loops:
             found.leads.numpy(),
         )
         self.size, self.n_scored = self._most, self.n_scored + n_scored
-        return n_scored <= _SHARE * product.numel()
+        return bool(n_scored <= _SHARE * product.numel())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchkm.kernels.compiled import narrow, pays_for
-from torchkm.kernels.compiled.jit import use_threads
+from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.layout import sq_norms_of_centroids
 from torchkm.kernels.rows import parts
 from torchkm.kernels.scratch import room_for
@@ -41,9 +41,10 @@ def _in_a_loop(
     x: Tensor, shift: Tensor, centred: Tensor, bias: NDArray[Any], found: NDArray[Any]
 ) -> float:
     aims = np.column_stack([centred.numpy(), bias])  # (k, d + 1)
-    many = x.numel() * len(centred) > _MANY and use_threads() > 1
-    label = narrow.label_on_threads if many else narrow.label
-    return float(label(x.numpy(), shift.numpy(), aims, found))
+    args = x.numpy(), shift.numpy(), aims, found
+    if x.numel() * len(centred) <= _MANY:
+        return float(narrow.label(*args))
+    return float(run(narrow.label, narrow.label_on_threads, *args))
 
 
 def _by_products(
