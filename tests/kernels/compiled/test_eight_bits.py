@@ -129,3 +129,18 @@ def test_a_sample_comes_first_and_bounds_that_tell_little_do_not_pay(generator):
     product = InInt8Loops(x[:100], 500)
     assert product.score(x[:64], found.part(slice(0, 64)))
     assert product.size == 500
+
+
+def test_bounds_hold_where_all_numbers_are_rounded_one_way():
+    x = torch.full((1, 70), 100.49)
+    x[0, 0], x[0, 1] = 0, 255  # a step of one
+    given = torch.stack([torch.ones(70), -torch.ones(70)])
+    centred = Centred.about(int8.middle(given), given)
+    centroids = int8.BoundedCentroids(centred.centroids, centred.bias, centred.rounding()[1])
+    numbers, grids = rounded(x)
+    product = numbers.astype(np.int32) @ centroids._right.numpy().astype(np.int32)
+    lower, upper = np.empty((2, 2), np.float32)
+    eight_bits._bound(product[0], grids[0], centroids.as_arrays(), lower, upper)
+    exact = (x @ given.T - given.square().sum(1) / 2)[0].numpy()
+    assert (lower <= exact).all()
+    assert (exact <= upper).all()
