@@ -34,6 +34,7 @@ def need_eight_bits():
 def multiply_in_eight_bits(monkeypatch):
     """Prove in eight bits on any machine that has products of them to rely on."""
     need_eight_bits()
+    monkeypatch.setattr(int8, "is_fast", lambda: True)
     monkeypatch.setattr(int8, "pays", lambda: True)
     monkeypatch.setattr(int8, "_MANY", 1)
     monkeypatch.setattr(int8, "_FEWEST", 2)
@@ -50,4 +51,5 @@ def multiply_in_bfloat16(monkeypatch):
     if not bfloat16.adds_in_float32():
         # On such a machine the code under test never multiplies in bfloat16 either.
         pytest.skip("products of bfloat16 lose digits here")
+    leave_loops(monkeypatch)
     monkeypatch.setattr(bfloat16, "pays", lambda: True)

@@ -196,16 +196,34 @@ def test_the_middle_is_near_the_mean_and_reaches_no_further_than_half_way(genera
     torch.testing.assert_close(middle[others], centroids.mean(0)[others], atol=0.05, rtol=0)
 
 
-def test_it_pays_where_instructions_are_and_tiles_are_not(monkeypatch):
-    for has, pays in (({"vnni"}, True), ({"vnni", "amx_tile"}, False), (set(), False)):
-        monkeypatch.setattr(cpu, "has", lambda name, has=has: name in has)
-        assert int8.pays.__wrapped__() == pays
+@pytest.mark.parametrize(
+    ("has", "pays", "in_loops"),
+    [({"vnni"}, True, True), ({"vnni", "amx_tile"}, False, True), (set(), False, False)],
+)
+def test_it_pays_where_instructions_are_and_tiles_are_not(has, pays, in_loops, monkeypatch):
+    monkeypatch.setattr(cpu, "has", lambda name: name in has)
+    monkeypatch.setattr(int8, "is_fast", int8.is_fast.__wrapped__)
+    monkeypatch.setattr(int8, "pays", int8.pays.__wrapped__)
+    assert int8.pays_for(torch.empty(1, 64), 128) == pays
+    assert int8.pays_in_loops_for(torch.empty(1, 64), 128) == in_loops
 
 
-@pytest.mark.parametrize(("d", "k", "pays"), [(64, 128, True), (64, 127, False), (2**17, 9, False)])
-def test_few_numbers_and_too_wide_rows_do_not_pay(d, k, pays, monkeypatch):
+@pytest.mark.parametrize(
+    ("d", "k", "pays", "in_loops"),
+    [
+        (64, 128, True, True),
+        (64, 127, False, False),  # too few numbers
+        (200, 127, False, True),
+        (200, 48, False, True),
+        (200, 47, False, False),
+        (2**17, 200, False, False),
+    ],
+)
+def test_few_numbers_and_too_wide_rows_do_not_pay(d, k, pays, in_loops, monkeypatch):
+    monkeypatch.setattr(int8, "is_fast", lambda: True)
     monkeypatch.setattr(int8, "pays", lambda: True)
     assert int8.pays_for(torch.empty(1, d), k) == pays
+    assert int8.pays_in_loops_for(torch.empty(1, d), k) == in_loops
 
 
 def test_torch_without_such_products_does_without(monkeypatch):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from torchkm.functional.problem import Problem
@@ -21,19 +24,12 @@ class Draws:
     ) -> None:
         self.random_state = random_state
         self._n, self._size = len(problem.x), batch_size
-        weight = problem.sample_weight
-        self._alike = weight is None
-        if weight is None:
-            weight = problem.origin.new_ones(self._n)
-        share = (weight / weight.sum()).double().cpu().numpy()
-        # What ``choice(n, p=share)`` adds up anew in each call.
-        self._upto = share.cumsum()
-        self._upto /= self._upto[-1]
+        self._weight, self._dtype = problem.sample_weight, problem.origin.dtype
 
     def batch(self) -> Tensor:
         """Return rows ``(b,)`` of the next batch, drawn by weight, with replacement."""
         draws = self.random_state.random_sample(self._size)
-        if not self._alike:
+        if self._weight is not None:
             return torch.from_numpy(self._upto.searchsorted(draws, side="right"))
         # The same, as rounding puts a row's share off by next to nothing.
         index = np.minimum((draws * self._n).astype(np.int64), self._n - 1)
@@ -48,3 +44,14 @@ class Draws:
     def with_replacement(self, size: int) -> Tensor:
         """Return ``size`` rows, drawn alike."""
         return torch.from_numpy(self.random_state.randint(0, self._n, size))
+
+    @cached_property
+    def _upto(self) -> NDArray[np.float64]:
+        """The share of the weight ``(n,)`` up to each row: what ``choice`` adds up in each call."""
+        weight = self._weight
+        if weight is None:
+            weight = torch.ones(self._n, dtype=self._dtype)
+        share = (weight / weight.sum()).double().cpu().numpy()
+        upto: NDArray[np.float64] = share.cumsum()
+        upto /= upto[-1]
+        return upto

@@ -232,6 +232,7 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
                 size = rows_to_begin(self, len(problem.x))
                 learner = self._begin(data, problem, draws, size, problem)
             learner.directions = None  # a stream may have few batches
+            learner.measured = False
             learner.step(problem, draws)
             self._learn(data, problem, learner, math.nan)
             self.n_steps_ = getattr(self, "n_steps_", 0) + 1

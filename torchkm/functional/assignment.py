@@ -164,7 +164,10 @@ def check_norms(x: kernels.Rows, found: Tensor) -> None:
 def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assignment:
     """Take again the distances that cancellation has spoilt, as sums of squared differences."""
     labels, sq_distances = assignment
-    spoilt = sq_distances < _CANCELLED * _subtracted(problem, centroids)[labels]
+    limits = _CANCELLED * _subtracted(problem, centroids)  # (k,)
+    if not bool(sq_distances.min() < limits.max()):  # without a look at each row's own
+        return assignment
+    spoilt = sq_distances < limits[labels]
     index = torch.nonzero(spoilt).squeeze(1)  # (m,)
     if len(index):
         again = kernels.sq_differences(problem.x, centroids, labels, index, problem.unit_rows)

@@ -133,6 +133,9 @@ def nearest(x: Rows, centroids: Tensor, unit_rows: bool, origin: Tensor) -> tupl
 
     Rows and centroids are shifted by ``origin (d,)``, a point amid the rows.
     """
+    loops: Any = compiled.reader_of(x, centroids, unit_rows)
+    if loops is not None:
+        return loops.nearest(x, centroids, origin)
     if unit_rows or isinstance(x, CsrRows) or not proof.pays_before_distances(x, centroids):
         return _measured(x, centroids, unit_rows, origin)
     found, _ = _proven(x, centroids)
@@ -154,11 +157,17 @@ def nearest_and_sums(
     origin: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return labels, squared distances, ``counts (k,)`` and ``sums (k, d)`` from one read."""
-    backend = _in_blocks(x) if torch.compiler.is_compiling() else _backend(x, centroids)
-    found: tuple[Tensor, Tensor, Tensor, Tensor] = backend.nearest_and_sums(
-        x, centroids, sample_weight, unit_rows, origin
-    )
-    return found
+    return _read(x, centroids, sample_weight, unit_rows, origin)
+
+
+def _read(
+    x: Rows, centroids: Tensor, sample_weight: Tensor | None, unit_rows: bool, origin: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    loops: Any = compiled.reader_of(x, centroids, unit_rows)
+    if loops is not None:
+        return loops.nearest_and_sums(x, centroids, sample_weight, origin)
+    backend: Any = _in_blocks(x) if torch.compiler.is_compiling() else _backend(x, centroids)
+    return backend.nearest_and_sums(x, centroids, sample_weight, unit_rows, origin)
 
 
 @in_full_precision
@@ -172,22 +181,15 @@ def labels(x: Rows, centroids: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor 
     origin = origin_of(x, unit_rows)
     if isinstance(x, CsrRows) or _backend(x, centroids) is not blocked:
         return _measured(x, centroids, unit_rows, origin)
-    if not unit_rows and _may_loop(x, centroids):
-        from torchkm.kernels.compiled import once
-
-        found = once.labels(x, centroids, origin)
+    loops = compiled.reader_of(x, centroids, unit_rows)
+    if loops is not None:
+        found = loops.labels(x, centroids, origin)
         if found is not None:
             return found, None
     found, far = blocked.labels(x, centroids, unit_rows, origin)
     if bool(torch.isfinite(far).all()):  # added up, they may not be where rows are
         return found, far
     return _measured(x, centroids, unit_rows, origin)
-
-
-def _may_loop(x: Tensor, centroids: Tensor) -> bool:
-    """Return whether narrow rows are best labelled in a loop: as they lie, on a CPU."""
-    alike = x.device.type == "cpu" and x.is_contiguous() and x.dtype == centroids.dtype
-    return alike and compiled.pays_once_for(*centroids.shape)
 
 
 def _proven(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -209,7 +211,7 @@ def rough_sums(
     What one batch tells of where to look is kept in ``directions`` for the next.
     """
     guessed = None
-    if not isinstance(x, CsrRows):
+    if not isinstance(x, CsrRows) and compiled.reader_of(x, centroids, unit_rows) is None:
         guessed = rough.sums(x, centroids, unit_rows, origin, directions)
     if guessed is not None:
         return guessed

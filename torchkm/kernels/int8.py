@@ -21,8 +21,8 @@ from torchkm.kernels.keys import Bounds, IntegerKeys, IntegerMarks
 from torchkm.kernels.scratch import room, room_for
 
 # Wider rows might add up to more than fits. With fewer centroids a row is rounded for too few
-# products, and of fewer numbers these take no longer in float32.
-_WIDEST, _FEWEST, _MANY = 2**16, 2**7, 2**13
+# products (in a loop that takes one read), and of fewer numbers these take no longer in float32.
+_WIDEST, _FEWEST, _FEWEST_IN_LOOPS, _MANY = 2**16, 2**7, 48, 2**13
 
 # A step is no less than this share of the numbers, so that float32 tells which one it is.
 _FINEST = 2.0**-18
@@ -32,23 +32,36 @@ _PER_SIZE = 2.0**-20
 
 
 @cache
-def pays() -> bool:
-    """Return whether this CPU is fastest at products of eight bits, and adds them up in 32.
+def is_fast() -> bool:
+    """Return whether this CPU has instructions for products of eight bits, and adds them up in 32.
 
     Asked of the machine: of the flags of its instructions, and of a product of the largest numbers.
+    """
+    return cpu.has("vnni") and adds_in_int32()
+
+
+@cache
+def pays() -> bool:
+    """Return whether it is fastest at these.
+
     With tiles (AMX) products in bfloat16 are no longer what takes time.
     """
-    return cpu.has("vnni") and not cpu.has("amx_tile") and adds_in_int32()
+    return is_fast() and not cpu.has("amx_tile")
 
 
-def pays_for(x: Tensor, k: int, fewest: int | None = None) -> bool:
-    """Return whether rows ``x (n, d)`` and ``k`` centroids are better multiplied in eight bits.
+def pays_for(x: Tensor, k: int) -> bool:
+    """Return whether rows ``x (n, d)`` and ``k`` centroids are better multiplied in eight bits."""
+    return _fits(x, k, _FEWEST) and pays()
 
-    With the ``fewest`` centroids that are worth rounding rows for, where that is another number.
-    """
+
+def pays_in_loops_for(x: Tensor, k: int) -> bool:
+    """Return whether they are, where loops round the rows and look through the product."""
+    return _fits(x, k, _FEWEST_IN_LOOPS) and is_fast()
+
+
+def _fits(x: Tensor, k: int, fewest: int) -> bool:
     d = x.shape[1]
-    fits = d <= _WIDEST and k >= (fewest or _FEWEST) and k * d >= _MANY
-    return x.device.type == "cpu" and fits and pays()
+    return x.device.type == "cpu" and d <= _WIDEST and k >= fewest and k * d >= _MANY
 
 
 @cache

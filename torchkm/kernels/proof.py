@@ -24,8 +24,8 @@ _WIDE, _ENOUGH_NUMBERS = 128, 2**20
 # distances are taken; and how many rows pay for making ready.
 _WORTH_A_LOOK, _ENOUGH_ROWS = 2**19, 2**12
 
-# Centroids from which on rows are worth rounding to eight bits, where a loop does it in one read.
-_FEWEST_IN_LOOPS = 2**5
+# Centroids up to which, in loops, rows are best scored as they are: to round them takes longer.
+_FEW = 48
 
 
 def pays(x: Tensor) -> bool:
@@ -63,6 +63,10 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     eight_bits = _in_eight_bits(x, k)
     if eight_bits is not None:
         yield eight_bits(centroids, n)
+    if k <= _FEW and compiled.available():
+        from torchkm.kernels.compiled.look import PlainLoops
+
+        yield PlainLoops(centroids, n)
     if k > 1 and bfloat16.pays_for(x, k):
         yield InBfloat16(centroids, n)
     elif n >= _ENOUGH_ROWS and is_worth_it(k, d, centroids.dtype, _WORTH_A_LOOK):
@@ -72,7 +76,7 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
 
 def _in_eight_bits(x: Tensor, k: int) -> Callable[[Tensor, int], Product] | None:
     """Return what multiplies rows in eight bits, or None where that does not pay."""
-    if int8.pays_for(x, k, _FEWEST_IN_LOOPS) and compiled.available():
+    if int8.pays_in_loops_for(x, k) and compiled.available():
         from torchkm.kernels.compiled.look import InInt8Loops
 
         return InInt8Loops

@@ -6,8 +6,10 @@ import torch
 
 pytest.importorskip("numba")
 
-from torchkm.kernels import blocked, compiled, dispatch, labels
-from torchkm.kernels.compiled import narrow, once
+import torchkm
+from torchkm.kernels import blocked, compiled, dispatch, labels, nearest_and_sums, rough, rough_sums
+from torchkm.kernels import nearest as look_up
+from torchkm.kernels.compiled import kept, narrow, once
 from torchkm.kernels.layout import RUN
 
 
@@ -49,10 +51,10 @@ def test_rows_on_threads_get_what_they_get_on_one():
     for start in range(0, len(rows), RUN):
         some = rows[start : start + RUN]
         columns[start // RUN, :, : len(some)] = some.T
-    kept = np.full((2, len(rows)), -1)
-    for label, into in zip((narrow.label_runs, narrow.label_runs_on_threads), kept, strict=True):
+    in_runs = np.full((2, len(rows)), -1)
+    for label, into in zip((kept.label_runs, kept.label_runs_on_threads), in_runs, strict=True):
         label(columns, aims_of(centroids), into)
-    assert (kept == found).all()
+    assert (in_runs == found).all()
 
 
 @pytest.mark.parametrize(("k", "d"), [(8, 6), (40, 6), (33, 60), (300, 7)])
@@ -89,6 +91,77 @@ def test_rows_that_cannot_be_squared_are_left_to_be_told(k, d, number, generator
     assert not labels(x, x[:k], False)[1].isfinite().all()
 
 
+def drawn_weights(weighted, n, generator):
+    if not weighted:
+        return None
+    return torch.rand(n, generator=generator) * (torch.rand(n, generator=generator) > 0.2)
+
+
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (8, 6), (3, 100), (40, 6), (33, 60), (300, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n", [400, 9000])
+def test_loops_measure_and_add_up_as_operations_do(
+    n, k, d, dtype, offset, weighted, monkeypatch, generator
+):
+    monkeypatch.setattr(once, "_ROWS", 2500)
+    x = (torch.randn(n, d, generator=generator, dtype=torch.float64) + offset).to(dtype)
+    centroids, origin = x[:k] + 0.1, dispatch.origin_of(x, False)
+    weight = drawn_weights(weighted, n, generator)
+    assert compiled.reader_of(x, centroids, False) is once
+    found, sq_distances, counts, sums = nearest_and_sums(x, centroids, weight, False, origin)
+    want, far, *_ = blocked.nearest_and_sums(x, centroids, weight, False, origin)
+    assert (found != want).sum() <= 2
+    torch.testing.assert_close(sq_distances, far, atol=1e-4, rtol=1e-4)
+    weights = torch.ones(n, dtype=torch.float64) if weight is None else weight.double()
+    member = torch.nn.functional.one_hot(found, k).double() * weights.unsqueeze(1)  # (n, k)
+    torch.testing.assert_close(counts, member.sum(0))
+    torch.testing.assert_close(sums, member.T @ x.double())
+    again = look_up(x, centroids, False, origin)
+    assert torch.equal(again[0], found)
+    assert torch.equal(again[1], sq_distances)
+
+
+def test_sums_on_threads_are_those_on_one(generator):
+    x = torch.randn(20_000, 5, generator=generator)
+    torch.set_num_threads(2)
+    one = nearest_and_sums(x, x[:9], None, False, x[0])
+    torch.set_num_threads(1)
+    other = nearest_and_sums(x, x[:9], None, False, x[0])
+    assert torch.equal(one[0], other[0])
+    for part, same in zip(one[1:], other[1:], strict=True):
+        torch.testing.assert_close(part, same)
+
+
+@pytest.mark.parametrize(("k", "d"), [(4, 3), (64, 40)])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_rows_that_cannot_be_squared_show_in_their_distance(k, d, number, generator):
+    x = torch.randn(900, d, generator=generator)
+    x[700, 2] = number
+    _, sq_distances = look_up(x, x[:k], False, x[0])
+    assert torch.equal(torch.nonzero(~sq_distances.isfinite()).squeeze(1), torch.tensor([700]))
+
+
+def test_a_batch_of_narrow_rows_is_not_guessed(monkeypatch, generator):
+    monkeypatch.setattr(rough, "sums", None)
+    x = torch.randn(700, 6, generator=generator)
+    counts, sums, inertia = rough_sums(x, x[:8], False, x[0], rough.Directions())
+    _, sq_distances, its_counts, its_sums = nearest_and_sums(x, x[:8], None, False, x[0])
+    assert torch.equal(counts, its_counts)
+    assert torch.equal(sums, its_sums)
+    assert inertia.item() == pytest.approx(sq_distances.double().sum().item())
+
+
+def test_gradients_that_nobody_asked_for_are_not_in_the_way(generator):
+    x = torch.randn(300, 6, generator=generator).requires_grad_()
+    centroids = torch.randn(4, 6, generator=generator).requires_grad_()
+    with torch.no_grad():
+        found = torchkm.functional.assign(x, centroids)
+    assert torch.equal(found.labels, torch.cdist(x, centroids).argmin(1))
+    assert not found.sq_distances.requires_grad
+
+
 @pytest.mark.parametrize(
     "change", ["strided", "unit", "uint8", "another dtype", "wide", "many numbers"]
 )
@@ -114,11 +187,14 @@ def test_what_is_not_for_a_loop_takes_operations(change, monkeypatch, generator)
 
 
 def test_a_loop_pays_where_little_is_multiplied(monkeypatch):
+    def reads(k, d):
+        return compiled.reader_of(torch.empty(9, d), torch.empty(k, d), False) is once
+
     assert compiled.pays_for(64, 8)
     assert not compiled.pays_for(64, 9)
-    assert compiled.pays_once_for(64, 9)
-    assert not compiled.pays_once_for(31, 128)
-    assert not compiled.pays_once_for(32, 129)
+    assert reads(64, 9)
+    assert not reads(31, 128)
+    assert not reads(32, 129)
     monkeypatch.setattr(compiled, "available", lambda: False)
     assert not compiled.pays_for(2, 2)
-    assert not compiled.pays_once_for(64, 64)
+    assert not reads(64, 64)

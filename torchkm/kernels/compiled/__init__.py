@@ -7,7 +7,11 @@ is done without.
 from __future__ import annotations
 
 from functools import cache
+from types import ModuleType
 from typing import Any
+
+import torch
+from torch import Tensor
 
 
 @cache
@@ -33,7 +37,17 @@ def pays_for(k: int, d: int) -> bool:
     return k * d <= _MANY and available()
 
 
-def pays_once_for(k: int, d: int) -> bool:
-    """Return whether to label rows once in a loop, or by products that one looks through."""
+def reader_of(x: Any, centroids: Tensor, unit_rows: bool) -> ModuleType | None:
+    """Return what reads rows ``x (n, d)`` once, in loops, or None where that does not pay.
+
+    Narrow rows, as they lie on a CPU: see ``once.py``.
+    """
+    if not isinstance(x, Tensor) or unit_rows or torch.compiler.is_compiling():
+        return None
+    (k, d), as_they_lie = centroids.shape, x.device.type == "cpu" and x.is_contiguous()
     narrow = k * d <= _MANY or (k >= _MANY_CENTROIDS and d <= _WIDE)
-    return narrow and available()
+    if not (narrow and as_they_lie and x.dtype == centroids.dtype and available()):
+        return None
+    from torchkm.kernels.compiled import once
+
+    return once

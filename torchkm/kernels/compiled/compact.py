@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels.compact import ANEW, Compact
-from torchkm.kernels.compiled import narrow
+from torchkm.kernels.compiled import kept
 from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.layout import RUN
 from torchkm.kernels.rows import OrderedRows, parts
@@ -31,7 +31,7 @@ class CompactLoops(Compact):
         self._aim_at(centroids)
         out = torch.zeros_like(self.counts)
         labels = self._labels[self._turn][:n_rows]
-        narrow.losses(self._columns, self._against_array, self._weight_of, labels, out.numpy())
+        kept.losses(self._columns, self._against_array, self._weight_of, labels, out.numpy())
         return out
 
     def _keep(self, new: slice) -> tuple[float, float]:
@@ -39,7 +39,7 @@ class CompactLoops(Compact):
         of_all = weighted = 0.0
         for places in parts(new, _ROWS):
             rows = self._ordered.shifted(places, buffer).numpy()
-            found = narrow.keep(rows, places.start, self._weight_of, self._columns)
+            found = kept.keep(rows, places.start, self._weight_of, self._columns)
             of_all, weighted = of_all + found[0], weighted + found[1]
         self._of_rows = self._columns[: count(self._n_rows)]
         return of_all, weighted
@@ -47,15 +47,15 @@ class CompactLoops(Compact):
     def _find_labels(self) -> None:
         args = self._of_rows, self._against_array, self._labels[self._turn]
         if len(self._of_rows) < _MANY:
-            narrow.label_runs(*args)
+            kept.label_runs(*args)
         else:
-            run(narrow.label_runs, narrow.label_runs_on_threads, *args)
+            run(kept.label_runs, kept.label_runs_on_threads, *args)
 
     def _add_up(self, anew: bool) -> int:
         before, now = self._labels[1 - self._turn], self._labels[self._turn]
         share = -1.0 if anew else ANEW
-        return narrow.add_up(self._of_rows, self._weight_of, before, now, share, self._all_totals)
+        return kept.add_up(self._of_rows, self._weight_of, before, now, share, self._all_totals)
 
     def _count_all(self) -> None:
         now = self._labels[self._turn]
-        narrow.add_up(self._of_rows, self._weight_of, now, now, -1.0, self._all_totals)
+        kept.add_up(self._of_rows, self._weight_of, now, now, -1.0, self._all_totals)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from torchkm.kernels.compiled.jit import in_order, on_threads, side_by_side
-
-# Rows that a thread takes at a time.
-_ROWS = 64
+from torchkm.kernels.compiled.jit import in_order, on_threads
+from torchkm.kernels.compiled.rivals import ROWS, SURE, at_least, dot, tell_apart
 
 # The step of a grid is no less than this share of the numbers, so that float32 tells which it is.
 _FINEST = np.float32(2.0**-18)
@@ -22,9 +20,6 @@ _TINIEST = np.float32(2.0**-126)
 # What float32 loses of a number on a grid, in shares of how many steps it lies from zero; and what
 # it loses of a score, in shares of what that was added up from.
 _LOST, _ROUNDED = np.float32(2.0**-22), np.float32(2.0**-21)
-
-# A lead of which no more is known than that it is one.
-_SURE = np.float32(2.0**-126)
 
 # What float32 loses of a bound.
 _MARGIN = np.float32(1 + 2.0**-18)
@@ -44,15 +39,15 @@ def round_rows(rows, bits, numbers, grids):
         largest = max(abs(low), abs(high))
         step = max((high - low) / np.float32(255), _FINEST * largest, _TINIEST)
         zero = low + np.float32(128) * step
-        grids[i, 0], grids[i, 1], grids[i, 2] = step, zero, np.sqrt(_dot(rows[i], rows[i]))
+        grids[i, 0], grids[i, 1], grids[i, 2] = step, zero, np.sqrt(dot(rows[i], rows[i]))
         _round(rows[i], np.float32(1) / step, zero / step, numbers[i])
 
 
 @on_threads
 def round_rows_on_threads(rows, bits, numbers, grids):
     """Do what ``round_rows`` does, on as many threads as there are."""
-    for part in prange(-(-len(rows) // _ROWS)):
-        some = slice(part * _ROWS, (part + 1) * _ROWS)
+    for part in prange(-(-len(rows) // ROWS)):
+        some = slice(part * ROWS, (part + 1) * ROWS)
         round_rows(rows[some], bits[some], numbers[some], grids[some])
 
 
@@ -88,12 +83,12 @@ def settle(rows, product, grids, rounded, exact, rounding, labels, leads):
             continue
         _bound(product[i], grids[i], rounded, lower, upper)
         best[0] = _highest(lower.view(np.int32))
-        n_rivals = _at_least(upper, best.view(np.float32)[0], rivals)
+        n_rivals = at_least(upper, best.view(np.float32)[0], rivals)
         if n_rivals == 1:
-            labels[i], leads[i] = rivals[0], _SURE
+            labels[i], leads[i] = rivals[0], SURE
             continue
         n_scored += n_rivals
-        labels[i], leads[i] = _tell_apart(rows[i], norm, rivals[:n_rivals], exact, rounding)
+        labels[i], leads[i] = tell_apart(rows[i], norm, rivals[:n_rivals], exact, rounding)
     return n_scored
 
 
@@ -101,8 +96,8 @@ def settle(rows, product, grids, rounded, exact, rounding, labels, leads):
 def settle_on_threads(rows, product, grids, rounded, exact, rounding, labels, leads):
     """Do what ``settle`` does, on as many threads as there are."""
     n_scored = 0
-    for part in prange(-(-len(rows) // _ROWS)):
-        some = slice(part * _ROWS, (part + 1) * _ROWS)
+    for part in prange(-(-len(rows) // ROWS)):
+        some = slice(part * ROWS, (part + 1) * ROWS)
         n_scored += settle(
             rows[some],
             product[some],
@@ -114,32 +109,6 @@ def settle_on_threads(rows, product, grids, rounded, exact, rounding, labels, le
             leads[some],
         )
     return n_scored
-
-
-@in_order
-def _tell_apart(row, norm, rivals, exact, rounding):
-    """Return which of the ``rivals (r,)`` is best for a row, and by how much more than rounding."""
-    centroids, bias, given = exact
-    per_norm, at_least, per_sq_distance = rounding
-    first = second = row.dtype.type(-np.inf)
-    label = rivals[0]
-    for c in rivals:
-        score = _dot(row, centroids[c]) + bias[c]
-        if score > first:
-            first, second, label = score, first, c
-        else:
-            second = max(second, score)
-    lead = first - second - (norm * per_norm + at_least)
-    if lead > 0:
-        return label, lead
-    nearest = next_one = np.inf
-    for c in rivals:
-        sq_distance = _sq_distance(row, given[c])
-        if sq_distance < nearest:
-            nearest, next_one, label = sq_distance, nearest, c
-        else:
-            next_one = min(next_one, sq_distance)
-    return label, next_one - nearest - per_sq_distance * next_one
 
 
 @in_order
@@ -155,27 +124,6 @@ def _bound(product, grid, rounded, lower, upper):
         score = np.float32(product[c]) * unit + bias[c] + zero * sums[c]
         off = per_size * sizes[c] + per_norm * shares[c] + fixed[c]
         lower[c], upper[c] = score - off, score + off
-
-
-@in_order
-def _at_least(numbers, least, which):
-    """Write ``which (k,)`` of the numbers are no less, rising; return how many.
-
-    Mostly it is one, which is found side by side: as the sum of all that are.
-    """
-    count = total = np.int32(0)
-    for c in range(len(numbers)):
-        is_one = not numbers[c] < least
-        count += np.int32(is_one)
-        total += np.int32(c) if is_one else np.int32(0)
-    which[0] = total
-    if count == 1:
-        return count
-    count = np.int32(0)
-    for c in range(len(numbers)):
-        which[count] = c
-        count += np.int32(not numbers[c] < least)
-    return count
 
 
 @in_order
@@ -211,20 +159,3 @@ def _round(row, per_number, zero, numbers):
         # From above zero, where to cut off the rest is to round.
         steps = row[j] * per_number - zero + np.float32(128.5)
         numbers[j] = np.int8(np.int32(steps) - np.int32(128))
-
-
-@side_by_side
-def _dot(a, b):
-    total = a.dtype.type(0)
-    for j in range(len(a)):
-        total += a[j] * b[j]
-    return total
-
-
-@side_by_side
-def _sq_distance(a, b):
-    total = 0.0
-    for j in range(len(a)):
-        apart = np.float64(a[j]) - np.float64(b[j])
-        total += apart * apart
-    return total

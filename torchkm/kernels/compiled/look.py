@@ -1,4 +1,4 @@
-"""A product in eight bits whose rows are rounded, and whose rivals are told apart, in loops."""
+"""Products whose scores are looked through, and whose rivals are told apart, in loops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels import int8
-from torchkm.kernels.compiled import eight_bits
+from torchkm.kernels.compiled import eight_bits, scores
 from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
@@ -31,17 +31,16 @@ class InInt8Loops:
     def __init__(self, given: Tensor, n: int) -> None:
         k, d = given.shape
         centred = Centred.about(int8.middle(given), given)
-        per_norm, at_least = centred.rounding()
         self._dtype, self.size = given.dtype, min(n, _SAMPLE)
         self.n_scored = 0
-        self._centroids = int8.BoundedCentroids(centred.centroids, centred.bias, at_least)
+        self._centroids = int8.BoundedCentroids(
+            centred.centroids, centred.bias, centred.rounding()[1]
+        )
         self._rounded = self._centroids.as_arrays()
         numbers = centred.centroids, centred.bias, given.contiguous()
         self._exact = tuple(part.numpy() for part in numbers)
-        # Squares of differences are added up in float64, whose rounding is all of theirs there.
-        unit = torch.finfo(given.dtype).eps * (4 if given.dtype == torch.float32 else d + 4)
-        self._rounding = per_norm.item(), at_least.item(), unit
-        self._most = max(1, min(n, _NUMBERS // max(k, d)))
+        self._rounding = _rounding(centred)
+        self._most = _rows_at_once(n, k, d)
         self._left = room("whole rows", self._most, d, torch.int8)
         self._grids = room("grids", self._most, 3, torch.float32).numpy()
         self._product = room("whole product", self._most, k, torch.int32)
@@ -69,3 +68,37 @@ class InInt8Loops:
         )
         self.size, self.n_scored = self._most, self.n_scored + n_scored
         return bool(n_scored <= _SHARE * product.numel())
+
+
+class PlainLoops:
+    """Scores in the dtype of the centroids."""
+
+    def __init__(self, given: Tensor, n: int) -> None:
+        centred = Centred.about(given.mean(0), given)
+        self._dtype, self.size = given.dtype, _rows_at_once(n, *given.shape)
+        # Turned around once, the product need not do it.
+        self._columns, self._rounding = centred.centroids.T.contiguous(), _rounding(centred)
+        self._exact = centred.bias.numpy(), given.contiguous().numpy()
+        self._product = room("product", self.size, len(given), given.dtype)
+
+    def score(self, rows: Tensor, found: Found) -> bool:
+        """Fill in what is ``found`` of ``rows (b, d)``: labels and leads."""
+        rows, product = rows.to(self._dtype).contiguous(), self._product[: len(rows)]
+        torch.mm(rows, self._columns, out=product)
+        numbers = rows.numpy(), product.numpy(), self._exact, self._rounding
+        into = found.labels.numpy(), found.leads.numpy()
+        run(scores.settle, scores.settle_on_threads, *numbers, *into)
+        return True
+
+
+def _rows_at_once(n: int, k: int, d: int) -> int:
+    return max(1, min(n, _NUMBERS // max(k, d)))
+
+
+def _rounding(centred: Centred) -> tuple[float, float, float]:
+    """Return what the lead of a score loses: see ``compiled/rivals.py``."""
+    per_norm, lost = centred.rounding()
+    d, unit = centred.given.shape[1], torch.finfo(centred.given.dtype).eps
+    # Squares of differences are added up in float64, whose rounding is all of theirs there.
+    per_sq_distance = unit * (4 if centred.given.dtype == torch.float32 else d + 4)
+    return per_norm.item(), lost.item(), per_sq_distance

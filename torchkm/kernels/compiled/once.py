@@ -1,8 +1,9 @@
-"""Labels of narrow rows that are seen once."""
+"""Narrow rows that are seen once."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from torchkm.kernels.compiled import narrow, pays_for
+from torchkm.kernels.compiled.columns import take_best
 from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.layout import sq_norms_of_centroids
 from torchkm.kernels.rows import parts
@@ -22,43 +24,105 @@ _MANY = 2**19
 _ROWS = 2**12
 
 
+class _Aims(NamedTuple):
+    """What rows are scored by.
+
+    Attributes:
+        origin: a point amid them ``(d,)``.
+        numbers: centroids less that, and what makes a score of a product, ``(k, d + 1)``.
+    """
+
+    origin: Tensor
+    numbers: NDArray[Any]
+
+    @classmethod
+    def at(cls, centroids: Tensor, origin: Tensor) -> _Aims:
+        k, d = centroids.shape
+        origin = origin.to(centroids.dtype)
+        centred = centroids.detach() - origin
+        numbers = np.empty((k, d + 1), centred.numpy().dtype)
+        numbers[:, :d] = centred
+        numbers[:, d] = sq_norms_of_centroids(centred) / -2
+        return cls(origin, numbers)
+
+
 def labels(x: Tensor, centroids: Tensor, origin: Tensor) -> Tensor | None:
     """Return ``labels (n,)`` of the nearest centroids, or None where rows are not finite.
 
     Or so large that their squares might not be.
     """
-    shift = origin.to(centroids.dtype)
-    centred = centroids - shift
-    bias = sq_norms_of_centroids(centred).div_(-2)
-    found = np.empty(len(x), np.int64)
-    label = _in_a_loop if pays_for(*centroids.shape) else _by_products
-    squares = label(x, shift, centred, bias.numpy(), found)
+    aims, found = _Aims.at(centroids, origin), np.empty(len(x), np.int64)
+    if pays_for(*centroids.shape):
+        args = x.numpy(), aims.origin.numpy(), aims.numbers, found
+        squares = _run(narrow.label, narrow.label_on_threads, *args)
+    else:
+        squares = sum(
+            torch.linalg.vector_norm(rows).item() ** 2
+            for _, rows, _ in _label_by_products(x, aims, found)
+        )
     most = torch.finfo(centroids.dtype).max / (32 * x.shape[1])
     return torch.from_numpy(found) if squares < most else None
 
 
-def _in_a_loop(
-    x: Tensor, shift: Tensor, centred: Tensor, bias: NDArray[Any], found: NDArray[Any]
-) -> float:
-    aims = np.column_stack([centred.numpy(), bias])  # (k, d + 1)
-    args = x.numpy(), shift.numpy(), aims, found
-    if x.numel() * len(centred) <= _MANY:
-        return float(narrow.label(*args))
-    return float(run(narrow.label, narrow.label_on_threads, *args))
+def nearest(x: Tensor, centroids: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids."""
+    return _read(x, centroids, None, origin, np.empty((0, 0)))
 
 
-def _by_products(
-    x: Tensor, shift: Tensor, centred: Tensor, bias: NDArray[Any], found: NDArray[Any]
-) -> float:
-    (k, d), size = centred.shape, min(len(x), _ROWS)
+def nearest_and_sums(
+    x: Tensor, centroids: Tensor, sample_weight: Tensor | None, origin: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return these, and ``counts (k,)`` and ``sums (k, d)``."""
+    k, d = centroids.shape
+    totals = torch.zeros(k, d + 1, dtype=torch.float64)
+    found = _read(x, centroids, sample_weight, origin, totals.numpy())
+    sums, counts = totals[:, :d], totals[:, d]
+    return *found, counts, sums.addcmul(counts.unsqueeze(1), origin.double())
+
+
+def _read(
+    x: Tensor,
+    centroids: Tensor,
+    sample_weight: Tensor | None,
+    origin: Tensor,
+    totals: NDArray[Any],
+) -> tuple[Tensor, Tensor]:
+    """Return labels and squared distances; add up what ``totals (k, d + 1)`` there are."""
+    found, sq_distances = torch.empty(len(x), dtype=torch.int64), x.new_empty(len(x))
+    weights = np.empty(0) if sample_weight is None else sample_weight.double().numpy()
+    aims, into = _Aims.at(centroids, origin), (found.numpy(), sq_distances.numpy())
+    if pays_for(*centroids.shape):
+        args = x.numpy(), aims.origin.numpy(), aims.numbers, weights, *into, totals
+        _run(narrow.read, narrow.read_on_threads, *args)
+        return found, sq_distances
+    for at, rows, best in _label_by_products(x, aims, into[0]):
+        narrow.measure(rows.numpy(), best, into[1][at])
+        if len(totals):
+            numbers = x[at].numpy(), aims.origin.numpy(), weights[at], into[0][at]
+            narrow.add(*numbers, totals)
+    return found, sq_distances
+
+
+def _run(loop: Callable[..., Any], on_threads: Callable[..., Any], *args: Any) -> Any:
+    """Run a loop over rows, centroids and others, on threads where that pays."""
+    rows, _, aims, *_ = args
+    few = rows.size * len(aims) <= _MANY
+    return loop(*args) if few else run(loop, on_threads, *args)
+
+
+def _label_by_products(
+    x: Tensor, aims: _Aims, found: NDArray[Any]
+) -> Iterator[tuple[slice, Tensor, NDArray[Any]]]:
+    """Write labels; yield which rows have theirs, these from the origin, and their best scores."""
+    (k, d), size = (len(aims.numbers), x.shape[1]), min(len(x), _ROWS)
+    centred = torch.from_numpy(aims.numbers[:, :d])
+    bias = np.ascontiguousarray(aims.numbers[:, d])
     buffer = room_for("rows of a block", size, d, centred)
     scores = room_for("scores", k, size, centred).view(-1)
     best, whose = np.empty(size, bias.dtype), np.empty(size, np.int32)
-    squares = 0.0
     for at in parts(slice(0, len(x)), size):
         b = at.stop - at.start
-        rows = torch.sub(x[at], shift, out=buffer[:b])
-        squares += torch.linalg.vector_norm(rows).item() ** 2
+        rows = torch.sub(x[at], aims.origin, out=buffer[:b])
         product = torch.mm(centred, rows.T, out=scores[: k * b].view(k, b))
-        narrow.take_best(product.numpy(), bias, best[:b], whose[:b], found[at])
-    return squares
+        take_best(product.numpy(), bias, best[:b], whose[:b], found[at])
+        yield at, rows, best[:b]
