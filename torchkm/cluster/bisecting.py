@@ -196,9 +196,10 @@ class BisectingKMeans(CentroidEstimator):
             metric=self.metric,
         )
 
-        def part(rows: Problem, k: int) -> Tensor:
+        def part(rows: Problem, k: int) -> tuple[Tensor, Tensor]:
             init, generator = start.init if k == 2 else "random", generator_from(random_state)
             weight, watch = rows.sample_weight, watcher.watch
-            return solve(rows.x, k, init, weight, generator, watch, settings).centroids
+            found = solve(rows.x, k, init, weight, generator, watch, settings)
+            return found.centroids, found.labels
 
         return bisect(problem, self.n_clusters, self.bisecting_strategy, part)

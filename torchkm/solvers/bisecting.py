@@ -16,8 +16,9 @@ from torchkm.functional import ClusterStats
 from torchkm.functional.assignment import nearest, sq_distances_to
 from torchkm.functional.problem import Problem
 
-# What parts a cluster: from its rows and 2 to two centroids ``(2, d)``; from 1 to their mean.
-Part = Callable[[Problem, int], Tensor]
+# What parts a cluster: from its rows and 2 to two centroids ``(2, d)`` and the labels ``(m,)`` of
+# the rows; from 1 to their mean ``(1, d)`` and zeros.
+Part = Callable[[Problem, int], tuple[Tensor, Tensor]]
 
 STRATEGIES = ("biggest_inertia", "largest_cluster")
 
@@ -59,10 +60,9 @@ def bisect(problem: Problem, k: int, strategy: str, part: Part) -> tuple[Tree, T
     """
     n, device = len(problem.x), problem.origin.device
     if k == 1:
-        root = part(problem, 1)
+        root, labels = part(problem, 1)
         nowhere = torch.empty(0, 2, dtype=torch.int64, device=device)
-        tree = Tree(root, root.new_empty(0, 2, root.shape[1]), nowhere)
-        return tree, torch.zeros(n, dtype=torch.int64, device=device)
+        return Tree(root, root.new_empty(0, 2, root.shape[1]), nowhere), labels
     leaves = [_Leaf(torch.arange(n, device=device), 0.0, (-1, 0))]
     pairs: list[Tensor] = []
     children: list[list[int]] = []
@@ -72,10 +72,13 @@ def bisect(problem: Problem, k: int, strategy: str, part: Part) -> tuple[Tree, T
         if leaf.side[0] >= 0:
             children[leaf.side[0]][leaf.side[1]] = number
         rows = problem.take(leaf.index)
-        pair = part(rows, 2)
+        pair, its = part(rows, 2)
         pairs.append(pair)
         children.append([-1, -1])
-        leaves[place : place + 1] = _sides(rows, pair, leaf.index, number, strategy)
+        scores = _scores(rows, pair, its, strategy)
+        leaves[place : place + 1] = [
+            _Leaf(leaf.index[its == side], scores[side], (number, side)) for side in (0, 1)
+        ]
     labels = torch.empty(n, dtype=torch.int64, device=device)
     for label, leaf in enumerate(leaves):
         labels[leaf.index] = label
@@ -97,19 +100,13 @@ def descend(problem: Problem, tree: Tree) -> Tensor:
 
 def _urgency(leaf: _Leaf) -> tuple[bool, float]:
     """Return what says which cluster is to be parted: one of two rows at least."""
-    return len(leaf.index) > 1, leaf.score
+    return leaf.index.numel() > 1, leaf.score
 
 
-def _sides(rows: Problem, pair: Tensor, index: Tensor, number: int, strategy: str) -> list[_Leaf]:
-    """Return the two sides of a cluster whose rows have ``index (m,)`` among all."""
-    labels = nearest(rows, pair).labels
-    sq_distances = sq_distances_to(rows, pair, labels)
-    leaves = []
-    for side in (0, 1):
-        its = labels == side
-        weight = None if rows.sample_weight is None else rows.sample_weight[its]
-        score = float(its.sum())
-        if strategy == "biggest_inertia":
-            score = ClusterStats.weighed(sq_distances[its], weight).item()
-        leaves.append(_Leaf(index[its], score, (number, side)))
-    return leaves
+def _scores(rows: Problem, pair: Tensor, labels: Tensor, strategy: str) -> list[float]:
+    """Return how much each side of a cluster wants to be parted, of rows with ``labels (m,)``."""
+    weight = None
+    if strategy == "biggest_inertia":
+        sq_distances = sq_distances_to(rows, pair, labels)
+        weight = sq_distances if rows.sample_weight is None else sq_distances * rows.sample_weight
+    return ClusterStats.counted(labels, weight, 2).tolist()

@@ -162,9 +162,7 @@ def test_gradients_that_nobody_asked_for_are_not_in_the_way(generator):
     assert not found.sq_distances.requires_grad
 
 
-@pytest.mark.parametrize(
-    "change", ["strided", "unit", "uint8", "another dtype", "wide", "many numbers"]
-)
+@pytest.mark.parametrize("change", ["strided", "unit", "uint8", "another dtype", "wide"])
 def test_what_is_not_for_a_loop_takes_operations(change, monkeypatch, generator):
     monkeypatch.setattr(once, "labels", None)
     x = torch.rand(600, 20, generator=generator)
@@ -178,9 +176,6 @@ def test_what_is_not_for_a_loop_takes_operations(change, monkeypatch, generator)
     if change == "wide":
         x = torch.rand(600, 130, generator=generator)
         centroids = x[:40]
-    if change == "many numbers":
-        x = torch.rand(600, 60, generator=generator)
-        centroids = x[:30]
     found, _ = labels(x, centroids, change == "unit")
     if change != "unit":
         assert torch.equal(found, torch.from_numpy(nearest(x.numpy(), centroids.numpy())))
@@ -193,8 +188,9 @@ def test_a_loop_pays_where_little_is_multiplied(monkeypatch):
     assert compiled.pays_for(64, 8)
     assert not compiled.pays_for(64, 9)
     assert reads(64, 9)
-    assert not reads(31, 128)
-    assert not reads(32, 129)
+    assert reads(31, 128)
+    assert not reads(31, 129)
+    assert reads(3, 129)
     monkeypatch.setattr(compiled, "available", lambda: False)
     assert not compiled.pays_for(2, 2)
     assert not reads(64, 64)

@@ -28,8 +28,8 @@ def available() -> bool:
 # Numbers multiplied for a row from which on a product takes no longer than a loop.
 _MANY = 2**9
 
-# Centroids from which on a loop that only finds the best of a product pays, of rows no wider.
-_MANY_CENTROIDS, _WIDE = 2**5, 2**7
+# How wide rows may be for loops that only go over what a product found of them.
+_WIDE = 2**7
 
 
 def pays_for(k: int, d: int) -> bool:
@@ -45,7 +45,7 @@ def reader_of(x: Any, centroids: Tensor, unit_rows: bool) -> ModuleType | None:
     if not isinstance(x, Tensor) or unit_rows or torch.compiler.is_compiling():
         return None
     (k, d), as_they_lie = centroids.shape, x.device.type == "cpu" and x.is_contiguous()
-    narrow = k * d <= _MANY or (k >= _MANY_CENTROIDS and d <= _WIDE)
+    narrow = k * d <= _MANY or d <= _WIDE
     if not (narrow and as_they_lie and x.dtype == centroids.dtype and available()):
         return None
     from torchkm.kernels.compiled import once

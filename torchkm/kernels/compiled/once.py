@@ -41,8 +41,8 @@ class _Aims(NamedTuple):
         origin = origin.to(centroids.dtype)
         centred = centroids.detach() - origin
         numbers = np.empty((k, d + 1), centred.numpy().dtype)
-        numbers[:, :d] = centred
-        numbers[:, d] = sq_norms_of_centroids(centred) / -2
+        numbers[:, :d] = centred.numpy()
+        numbers[:, d] = sq_norms_of_centroids(centred).numpy() / -2
         return cls(origin, numbers)
 
 
