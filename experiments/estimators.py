@@ -30,11 +30,14 @@ from common.machine import describe_machine
 _HERE = Path(__file__).parent
 _SIDES = {"torchkm": "torchkm.cluster", "scikit-learn": "sklearn.cluster"}
 
-# How a method is called, behind the number of clusters.
-_CALLS = {"fit": ").fit", "given": ", init=given).fit", "predict": ").predict"}
+# Methods of a fitted estimator, given some rows.
+_OF_FITTED = ("predict", "score", "transform", "partial_fit")
 
-# Rows that a long fit is warmed up with, and rows that are predicted.
-_WARM_ROWS, _PREDICTED = 5000, 10_000
+# How a method is called, behind the number of clusters.
+_CALLS = {"fit": ").fit", "given": ", init=given).fit"} | {name: f").{name}" for name in _OF_FITTED}
+
+# Rows that a long fit is warmed up with; rows of a batch; and rows that other methods are given.
+_WARM_ROWS, _BATCH, _GIVEN = 5000, 1024, 10_000
 
 # The small problems: all of these together, as far as they stay below so many operations a pass.
 _SIZES, _WIDTHS, _KS = (2000, 8000, 20_000, 100_000), (8, 64), (8, 64)
@@ -49,7 +52,7 @@ class Case:
     Attributes:
         group: table that it belongs to.
         estimator: name of the class.
-        method: "fit", "given" for a fit from given centroids, or "predict".
+        method: "fit", "given" for a fit from given centroids, or one of a fitted estimator.
         rows: name of the rows: "mnist", "iris", "csr-20000x10000", "blobs-2000x8", ...
         dtype: of the rows.
         k: number of clusters.
@@ -128,6 +131,18 @@ def of_narrow() -> Iterable[Case]:
         yield Case("narrow", "KMeans", "predict", f"blobs-{rows}", "float32", k, 100)
 
 
+def of_others() -> Iterable[Case]:
+    """What else estimators do, on narrow rows."""
+    for rows, k in (("2000x8", 8), ("10000x64", 64)):
+        for dtype in ("float32", "float64"):
+            for method in ("score", "transform"):
+                yield Case("others", "KMeans", method, f"uniform-{rows}", dtype, k, 100)
+            name = f"uniform-{rows}"
+            yield Case("others", "MiniBatchKMeans", "partial_fit", name, dtype, k, 100)
+            yield Case("others", "MiniBatchKMeans", "fit", name, dtype, k, 20)
+            yield Case("others", "BisectingKMeans", "fit", name, dtype, k, 5)
+
+
 def of_batches() -> Iterable[Case]:
     """Fits that learn from batches."""
     for k in (10, 64, 256):
@@ -173,6 +188,7 @@ GROUPS = {
     "sparse": of_sparse,
     "iris": of_iris,
     "narrow": of_narrow,
+    "others": of_others,
     "small": of_small,
 }
 
@@ -198,11 +214,11 @@ def timed(case: Case, side: str, number: int, root: str) -> dict[str, float]:
     rows = _rows(case, root)
     make = getattr(importlib.import_module(_SIDES[side]), case.estimator)
     calls: list[Callable[[], Any]]
-    if case.method == "predict":
+    if case.method in _OF_FITTED:
         model = make(case.k, random_state=number, max_iter=5).fit(rows)
-        new = rows[:_PREDICTED].copy()
-        calls = [partial(model.predict, new)] * case.repeats
-        model.predict(new)
+        new = rows[: _BATCH if case.method == "partial_fit" else _GIVEN].copy()
+        calls = [partial(getattr(model, case.method), new)] * case.repeats
+        calls[0]()
     else:
         warm = rows if case.repeats > 1 else rows[:_WARM_ROWS]
         make(case.k, random_state=0).fit(warm)
@@ -280,7 +296,7 @@ def as_table(rows: list[dict[str, Any]], group: str) -> str:
 
 
 def _inertia(row: dict[str, Any], side: str) -> str:
-    return "" if row["method"] == "predict" else f"{row[f'{side} inertia']:,.6g}"
+    return "" if row["method"] in _OF_FITTED else f"{row[f'{side} inertia']:,.6g}"
 
 
 if __name__ == "__main__":
