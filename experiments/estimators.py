@@ -3,8 +3,9 @@
     python experiments/estimators.py
 
 A fit of MNIST, of sparse rows, and of many small problems, each side in processes of its own, in
-turn with the other. What was measured goes to docs/results/estimators.json. Each process first
-fits once, untimed, so that loading libraries, compiling loops and starting threads counts for none.
+turn with the other. What was measured goes to docs/results/estimators.json, and a page beside it.
+Each process first fits once, untimed, so that loading libraries, compiling loops and starting
+threads counts for none.
 """
 
 from __future__ import annotations
@@ -97,11 +98,11 @@ def main() -> None:
                     f"{side:>13} {case.estimator}({case.k}).{case.method} {case.rows} "
                     f"{case.dtype}: {1e3 * run['seconds']:.2f} ms to {run['inertia']:,.6g}"
                 )
-    medians = summary(runs)
-    report = {"machine": describe_machine(), "summary": medians, "runs": runs}
+    report = {"machine": describe_machine(), "summary": summary(runs), "runs": runs}
     flags.output.write_text(json.dumps(report, indent=1) + "\n")
-    for group in dict.fromkeys(run["group"] for run in runs):
-        print(f"\n{as_table(medians, group)}")
+    page = as_page(report, flags.output.name)
+    flags.output.with_suffix(".md").write_text(page)
+    print(page)
 
 
 def cases(groups: Iterable[str]) -> list[Case]:
@@ -110,7 +111,7 @@ def cases(groups: Iterable[str]) -> list[Case]:
 
 
 def of_mnist() -> Iterable[Case]:
-    """Long fits, one to a process, and predictions."""
+    """Fits of MNIST, one to a process, and predictions of 10,000 rows."""
     for k in (10, 64, 256):
         yield Case("mnist", "KMeans", "fit", "mnist", "float32", k, 1)
         yield Case("mnist", "KMeans", "predict", "mnist", "float32", k, 20)
@@ -144,32 +145,32 @@ def of_others() -> Iterable[Case]:
 
 
 def of_batches() -> Iterable[Case]:
-    """Fits that learn from batches."""
+    """Fits of MNIST that learn from batches."""
     for k in (10, 64, 256):
         yield Case("minibatch", "MiniBatchKMeans", "fit", "mnist", "float32", k, 1)
 
 
 def of_double() -> Iterable[Case]:
-    """The same in float64, which is what NumPy makes of pictures."""
+    """MNIST in float64, which is what NumPy makes of pictures."""
     yield Case("float64", "KMeans", "fit", "mnist", "float64", 256, 1)
     yield Case("float64", "MiniBatchKMeans", "fit", "mnist", "float64", 256, 1)
     yield Case("float64", "KMeans", "predict", "mnist", "float64", 256, 20)
 
 
 def of_sparse() -> Iterable[Case]:
-    """Sparse rows at a density of one percent."""
+    """Fits of sparse rows at a density of one percent."""
     for dtype in ("float32", "float64"):
         yield Case("sparse", "KMeans", "fit", "csr-20000x10000", dtype, 100, 1)
 
 
 def of_iris() -> Iterable[Case]:
-    """The smallest problem that everybody fits."""
+    """Fits of iris, the smallest problem that everybody knows."""
     for k in (3, 8):
         yield Case("iris", "KMeans", "fit", "iris", "float64", k, 50)
 
 
 def of_small() -> Iterable[Case]:
-    """Rows that fit into the cache, or nearly so."""
+    """Fits of rows that fit into the cache, or nearly so."""
     for n in _SIZES:
         for d in _WIDTHS:
             for k in _KS:
@@ -277,8 +278,33 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def as_page(report: dict[str, Any], name: str) -> str:
+    """Return the page of what the file called ``name`` holds."""
+    machine, runs = report["machine"], report["runs"]
+    numba = machine.get("numba")
+    parts = [
+        f"""\
+# Estimators beside scikit-learn's
+
+Written by `experiments/estimators.py` from `{name}`: all settings at their defaults, on
+{machine["torch_threads"]} threads of {machine["processor"]}, torch {machine["torch"]}, \
+{f"Numba {numba}" if numba else "without Numba"}.
+Milliseconds and inertia are medians over processes, of what is the median, or the mean, over the
+calls of one. How many times sooner torchkm is, is the median over pairs of processes, which took
+turns: above 1 it is faster.
+"""
+    ]
+    for group, cases_of in GROUPS.items():
+        n_processes = len({run["number"] for run in runs if run["group"] == group})
+        if n_processes:
+            what = (cases_of.__doc__ or "").rstrip(".")
+            heading = f"## {what}, {n_processes} process{'es' * (n_processes > 1)} of each side"
+            parts.append(f"{heading}\n\n{as_table(report['summary'], group)}\n")
+    return "\n".join(parts)
+
+
 def as_table(rows: list[dict[str, Any]], group: str) -> str:
-    """Return the rows of ``group`` as they stand in the README."""
+    """Return the rows of ``group`` as a table in Markdown."""
     lines = [
         "| | rows | ms | inertia | scikit-learn, ms | inertia | times sooner |",
         "|---|---|---|---|---|---|---|",

@@ -89,9 +89,13 @@ def test_figures_in_the_readme_are_those_in_the_results():
     for path in results.glob("benchmark*.json"):
         others = json.loads(path.read_text())
         assert benchmark.table(benchmark.summary(others["runs"])) in README
-    pairs = json.loads((results / "estimators.json").read_text())["runs"]
-    for group in {run["group"] for run in pairs}:
-        assert estimators.as_table(estimators.summary(pairs), group) in README
+    for path in results.glob("estimators*.json"):
+        report = json.loads(path.read_text())
+        assert report["summary"] == estimators.summary(report["runs"])
+        assert path.with_suffix(".md").read_text() == estimators.as_page(report, path.name)
+    pairs = json.loads((results / "estimators-numba.json").read_text())
+    for group in ("mnist", "minibatch", "given", "narrow", "others"):
+        assert estimators.as_table(pairs["summary"], group) in README
     shapes = json.loads((results / "growth.json").read_text())
     assert growth.as_table(growth.summary(shapes["runs"])) in README
     work = json.loads((results / "passes.json").read_text())["fits"]

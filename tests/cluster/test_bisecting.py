@@ -66,6 +66,14 @@ def test_more_clusters_than_distinct_rows():
     assert BisectingKMeans(3, random_state=0).fit(X[::4]).inertia_ == 0
 
 
+def test_weights_say_which_cluster_is_parted():
+    rows = np.array([[0.0], [1.0], [100.0], [103.0]])
+    fitted = BisectingKMeans(3, random_state=0).fit(rows)
+    np.testing.assert_allclose(np.sort(fitted.cluster_centers_[:, 0]), [0.5, 100, 103])
+    fitted.fit(rows, sample_weight=[100, 100, 1, 1])
+    np.testing.assert_allclose(np.sort(fitted.cluster_centers_[:, 0]), [0, 1, 101.5])
+
+
 def test_a_row_alone_is_not_parted():
     X = np.array([[0.0], [5.0], [5.0], [5.0]])  # once parted, no cluster is better than another
     for seed in range(6):

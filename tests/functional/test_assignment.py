@@ -48,6 +48,14 @@ def test_small_distances_keep_their_digits(generator):
     )
 
 
+def test_small_distances_to_one_of_several_centroids_keep_their_digits(generator):
+    near = torch.randn(60, 3, generator=generator)
+    far = torch.full((1, 3), 4096.0)
+    centroids = torch.cat([near.mean(0, keepdim=True), far])
+    _, sq_distances = functional.assign(torch.cat([near, far + 3]), centroids)
+    assert sq_distances[-1].item() == pytest.approx(27, rel=1e-6)
+
+
 def test_cosine_is_euclidean_on_unit_rows(blobs, generator):
     centroids = functional.seed(blobs, 4, metric="cosine", generator=generator)
     torch.testing.assert_close(centroids.norm(dim=1), torch.ones(4, dtype=torch.float64))

@@ -2,9 +2,12 @@
 
 import builtins
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +128,21 @@ print(torch.get_num_threads())
     env = {**os.environ, "NUMBA_NUM_THREADS": "2"}
     out = subprocess.check_output([sys.executable, "-c", code], text=True, env=env)
     assert out.strip() == str(n_threads)
+
+
+def test_a_loop_is_compiled_anew_where_what_it_calls_has_changed(tmp_path):
+    shutil.copytree(Path(torchkm.__file__).parent, tmp_path / "torchkm")
+    code = """
+import torch
+from torchkm.kernels import labels
+x = torch.tensor([[0.0], [1.0], [9.0]])
+print(labels(x, x[:2], False)[0].tolist())
+"""
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    run = partial(subprocess.check_output, [sys.executable, "-c", code], text=True, env=env)
+    assert run(cwd=tmp_path).strip() == "[0, 1, 1]"
+    called = tmp_path / "torchkm/kernels/compiled/columns.py"
+    text = called.read_text()
+    assert "np.int32(number) if better" in text
+    called.write_text(text.replace("np.int32(number) if better", "np.int32(7) if better"))
+    assert run(cwd=tmp_path).strip() == "[7, 7, 7]"

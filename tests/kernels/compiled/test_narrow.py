@@ -123,14 +123,16 @@ def test_loops_measure_and_add_up_as_operations_do(
     assert torch.equal(again[1], sq_distances)
 
 
-def test_sums_on_threads_are_those_on_one(generator):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_on_threads_are_those_on_one(weighted, generator):
     x = torch.randn(20_000, 5, generator=generator)
-    torch.set_num_threads(2)
-    one = nearest_and_sums(x, x[:9], None, False, x[0])
-    torch.set_num_threads(1)
-    other = nearest_and_sums(x, x[:9], None, False, x[0])
-    assert torch.equal(one[0], other[0])
-    for part, same in zip(one[1:], other[1:], strict=True):
+    weight = drawn_weights(weighted, 20_000, generator)
+    found = []
+    for n_threads in (1, 2):
+        torch.set_num_threads(n_threads)
+        found.append(nearest_and_sums(x, x[:9], weight, False, x[0]))
+    assert torch.equal(found[0][0], found[1][0])
+    for part, same in zip(*found, strict=True):
         torch.testing.assert_close(part, same)
 
 
@@ -162,7 +164,7 @@ def test_gradients_that_nobody_asked_for_are_not_in_the_way(generator):
     assert not found.sq_distances.requires_grad
 
 
-@pytest.mark.parametrize("change", ["strided", "unit", "uint8", "another dtype", "wide"])
+@pytest.mark.parametrize("change", ["strided", "unit", "uint8", "half", "another dtype", "wide"])
 def test_what_is_not_for_a_loop_takes_operations(change, monkeypatch, generator):
     monkeypatch.setattr(once, "labels", None)
     x = torch.rand(600, 20, generator=generator)
@@ -171,6 +173,9 @@ def test_what_is_not_for_a_loop_takes_operations(change, monkeypatch, generator)
         x = torch.rand(600, 40, generator=generator)[:, ::2]
     if change == "uint8":
         x = (255 * x).to(torch.uint8)
+    if change == "half":
+        assert compiled.reader_of(x.half(), centroids.half(), False) is None
+        x = x.half()
     if change == "another dtype":
         centroids = centroids.double()
     if change == "wide":

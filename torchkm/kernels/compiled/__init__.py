@@ -28,6 +28,9 @@ def available() -> bool:
 # Numbers multiplied for a row from which on a product takes no longer than a loop.
 _MANY = 2**9
 
+# What loops are compiled for.
+_DTYPES = (torch.float32, torch.float64)
+
 # How wide rows may be for loops that only go over what a product found of them.
 _WIDE = 2**7
 
@@ -45,8 +48,8 @@ def reader_of(x: Any, centroids: Tensor, unit_rows: bool) -> ModuleType | None:
     if not isinstance(x, Tensor) or unit_rows or torch.compiler.is_compiling():
         return None
     (k, d), as_they_lie = centroids.shape, x.device.type == "cpu" and x.is_contiguous()
-    narrow = k * d <= _MANY or d <= _WIDE
-    if not (narrow and as_they_lie and x.dtype == centroids.dtype and available()):
+    narrow, alike = k * d <= _MANY or d <= _WIDE, x.dtype == centroids.dtype and x.dtype in _DTYPES
+    if not (narrow and as_they_lie and alike and available()):
         return None
     from torchkm.kernels.compiled import once
 

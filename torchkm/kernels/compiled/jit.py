@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
 import torch
+
+from torchkm.kernels import layout
 
 # What the order of rounding may be changed for: nothing, or sums side by side.
 _IN_ORDER, _SIDE_BY_SIDE = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
@@ -45,6 +49,19 @@ def run(loop: Callable[..., Any], on_threads: Callable[..., Any], *args: Any) ->
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     options |= {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        loop: Any = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is nowhere to keep it
         return numba.njit(**options)(function)
+    # Numba looks at the file of a loop alone, and would go on with what it calls as that once was.
+    kept: Any = getattr(getattr(loop, "_cache", None), "_cache_file", None)
+    if hasattr(kept, "_source_stamp"):
+        kept._source_stamp = _stamp_of_sources()
+    return loop
+
+
+@cache
+def _stamp_of_sources() -> tuple[tuple[str, float, int], ...]:
+    """Return when all that is compiled was last changed, and how long it is."""
+    files = [*Path(__file__).parent.glob("*.py"), Path(layout.__file__)]
+    stats = [(file.name, file.stat()) for file in sorted(files) if file.exists()]
+    return tuple((name, stat.st_mtime, stat.st_size) for name, stat in stats)
