@@ -113,6 +113,7 @@ def test_loops_measure_and_add_up_as_operations_do(
     found, sq_distances, counts, sums = nearest_and_sums(x, centroids, weight, False, origin)
     want, far, *_ = blocked.nearest_and_sums(x, centroids, weight, False, origin)
     assert (found != want).sum() <= 2
+    assert all(part.is_contiguous() for part in (found, sq_distances, counts, sums))
     torch.testing.assert_close(sq_distances, far, atol=1e-4, rtol=1e-4)
     weights = torch.ones(n, dtype=torch.float64) if weight is None else weight.double()
     member = torch.nn.functional.one_hot(found, k).double() * weights.unsqueeze(1)  # (n, k)

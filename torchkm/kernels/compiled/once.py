@@ -76,8 +76,9 @@ def nearest_and_sums(
     k, d = centroids.shape
     totals = torch.zeros(k, d + 1, dtype=torch.float64)
     found = _read(x, centroids, sample_weight, origin, totals.numpy())
-    sums, counts = totals[:, :d], totals[:, d]
-    return *found, counts, sums.addcmul(counts.unsqueeze(1), origin.double())
+    counts = totals[:, d].contiguous()  # what ranks add up has to be
+    sums = torch.addcmul(totals[:, :d].contiguous(), counts.unsqueeze(1), origin.double())
+    return *found, counts, sums
 
 
 def _read(
