@@ -149,8 +149,7 @@ def check_norms(x: kernels.Rows, found: Tensor) -> None:
     Raises:
         ValueError: as ``check_measured``.
     """
-    # So far below overflow that the numbers themselves can be squared and added up.
-    if bool((found < torch.finfo(found.dtype).max / (32 * x.shape[1])).all()):
+    if bool((found < kernels.most_square(found.dtype, x.shape[1])).all()):
         return
     check_finite(x)
     if bool(torch.isfinite(found).all()):
@@ -159,6 +158,16 @@ def check_norms(x: kernels.Rows, found: Tensor) -> None:
         "x must be near enough to the centroids to square the distance in "
         f"{str(found.dtype).removeprefix('torch.')}"
     )
+
+
+def check_largest(x: kernels.Rows, norm: float, dtype: torch.dtype) -> None:
+    """Raise where the largest ``norm`` of rows ``x``, or a bound of it, is not finite in ``dtype``.
+
+    Raises:
+        ValueError: as ``check_measured``.
+    """
+    if not norm * norm < kernels.most_square(dtype, x.shape[1]):
+        check_norms(x, torch.tensor(norm, dtype=dtype).square())
 
 
 def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assignment:

@@ -47,10 +47,15 @@ def sq_movements(start: Tensor, end: Tensor, origin: Tensor) -> Tensor:
     measured from ``origin (d,)`` is off by the last place of each number, and of what was added up.
     """
     apart = end - start
-    units = _UNITS_OF_SUMS[start.dtype]
-    limit = start.abs() + units * (start - origin.to(start.dtype)).abs()
-    limit *= torch.finfo(start.dtype).eps
+    of_number, of_sum = rounding_of_means(start.dtype)
+    limit = of_number * start.abs() + of_sum * (start - origin.to(start.dtype)).abs()
     return torch.where(apart.abs() > limit, apart, 0).square().sum(1)
+
+
+def rounding_of_means(dtype: torch.dtype) -> tuple[float, float]:
+    """Return the share of a number that a mean may miss it by, and of its way from the origin."""
+    eps = torch.finfo(dtype).eps
+    return eps, _UNITS_OF_SUMS[dtype] * eps
 
 
 def most_rounding(start: Tensor, origin: Tensor) -> float:
@@ -59,7 +64,7 @@ def most_rounding(start: Tensor, origin: Tensor) -> float:
     What it might leave out of one that large is less than a millionth.
     """
     largest = float(start.abs().max()) + float(origin.abs().max())
-    limit = 2 * _UNITS_OF_SUMS[start.dtype] * torch.finfo(start.dtype).eps * largest
+    limit = 2 * rounding_of_means(start.dtype)[1] * largest
     return 1e6 * start.numel() * limit * limit
 
 

@@ -5,6 +5,7 @@ the rows are kept from one pass to the next. No checks of user input and no choi
 """
 
 from torchkm.kernels.csr import CsrRows, Rows, dense_rows, take_batch, take_rows
+from torchkm.kernels.descending import Descending, Pace
 from torchkm.kernels.dispatch import (
     distances,
     has_gpu_kernels,
@@ -25,18 +26,28 @@ from torchkm.kernels.dispatch import (
     streamed,
     track,
 )
-from torchkm.kernels.layout import compute_dtype, rows_of, rows_per_block, sum_dtype, unit
+from torchkm.kernels.layout import (
+    compute_dtype,
+    most_square,
+    rows_of,
+    rows_per_block,
+    sum_dtype,
+    unit,
+)
 from torchkm.kernels.rough import Directions
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.scorer import PRECISIONS
 from torchkm.kernels.sparse_tracker import SparseTracker
-from torchkm.kernels.tracker import Tracker
+from torchkm.kernels.tracker import Followed, Tracker
 
 __all__ = [
     "PRECISIONS",
     "CsrRows",
+    "Descending",
     "Directions",
+    "Followed",
     "OrderedRows",
+    "Pace",
     "Rows",
     "SparseTracker",
     "Tracker",
@@ -48,6 +59,7 @@ __all__ = [
     "is_compact",
     "labels",
     "mean_distances",
+    "most_square",
     "nearest",
     "nearest_and_sums",
     "origin_of",

@@ -36,7 +36,6 @@ class Compact(ABC):
     torch's; so this is for a CPU.
 
     Attributes:
-        counts: summed weight of each cluster, ``(k,)``.
         sq_norms: weighted sum of squared distances of rows from the origin.
         cancelled: share of it below which the inertia has lost digits.
     """
@@ -56,14 +55,14 @@ class Compact(ABC):
         self._against = torch.from_numpy(self._aim).to(dtype)
         self._against_array = self._against.numpy()
         self._at: Tensor | None = None
-        self._named = torch.full((2, count(n) * RUN), -1)
-        self._labels: Array = self._named[:, :0].numpy()  # of the rows so far
+        self._named_array = np.full((2, count(n) * RUN), -1)
+        self._named = torch.from_numpy(self._named_array)
+        self._labels: Array = self._named_array[:, :0]  # of the rows so far
         self._turn = 0  # this pass writes there, and the one before has written to the other
         self._n_rows = self._n_labelled = 0
-        self._totals = torch.zeros(k, d + 2, dtype=exact)
-        self._all_totals = self._totals.numpy()
-        self._sums, self.counts = self._totals[:, :d], self._totals[:, d]
-        self._divisors, self._members_of = self._totals[:, d : d + 1], self._totals[:, d + 1]
+        self._anew = False  # whether rows have come in since the last pass
+        self._all_totals = np.zeros((k, d + 2))
+        self._totals = torch.from_numpy(self._all_totals)
         self.sq_norms = 0.0
 
     @property
@@ -77,40 +76,63 @@ class Compact(ABC):
         return self._n_rows
 
     @property
+    def counts(self) -> Tensor:
+        """Summed weight of each cluster, ``(k,)``."""
+        return self._totals[:, self._d]
+
+    @property
     def sums(self) -> Tensor:
         """Weighted sum of the rows of each cluster, ``(k, d)``."""
-        return torch.addcmul(self._sums, self._divisors, self._origin)
+        sums, counts = self._totals[:, : self._d], self.counts.unsqueeze(1)
+        return torch.addcmul(sums, counts, self._origin)
 
     @property
     def means(self) -> Tensor:
         """Weighted mean of the rows of each cluster, ``(k, d)``; not a number where none are."""
-        return torch.addcdiv(self._origin, self._sums, self._divisors)
+        sums, counts = self._totals[:, : self._d], self.counts.unsqueeze(1)
+        return torch.addcdiv(self._origin, sums, counts)
 
     @property
     def weight(self) -> float:
         """Summed weight of the rows that have a label."""
-        return float(self.counts.sum())
+        return float(self._all_totals[:, self._d].sum())
 
     @property
     def variance(self) -> float:
         """Mean variance of a feature over the rows that have a label."""
-        mean = self._sums.sum(0) / self.weight  # (d,), less the origin
-        return (self.sq_norms / self.weight - float(mean.square().sum())) / self._d
+        of_all = self._all_totals.sum(0)
+        mean = of_all[: self._d] / of_all[self._d]  # (d,), less the origin
+        return (self.sq_norms / float(of_all[self._d]) - float((mean * mean).sum())) / self._d
 
     def admit(self, n_rows: int) -> None:
         """Let rows in until there are ``n_rows``, when centroids are followed next."""
         self._n_rows = n_rows
 
+    def enter(self) -> float | None:
+        """Take new rows in; return a bound of how far they lie from the origin, if any did."""
+        if self._n_rows == self._n_labelled:
+            return None
+        new = slice(self._n_labelled, self._n_rows)
+        if self._weight is not None:
+            self._weights[new] = self._weight[self._ordered.index(new)]
+        squares, weighted = self._keep(new)
+        self.sq_norms += weighted
+        self._n_labelled, self._anew = self._n_rows, True
+        self._labels = self._named_array[:, : self._n_rows]
+        return float(squares) ** 0.5
+
     def follow(self, centroids: Tensor, proven: bool = True) -> Followed:
         """Bring labels, counts and sums up to ``centroids (k, d)``; all labels are ``proven``."""
-        largest = self._enter() if self._n_rows > self._n_labelled else None
+        largest = self.enter()
         self._aim_at(centroids)
         self._turn = 1 - self._turn
         self._find_labels()
-        n_changed = self._add_up(anew=largest is not None)
-        n_empty = self._members_of.tolist().count(0)
+        n_changed = self._add_up(self._anew)
+        self._anew = False
+        members = self._all_totals[:, -1]
+        n_empty = members.tolist().count(0)
         if n_empty:
-            self._totals.masked_fill_((self._members_of == 0).unsqueeze(1), 0)
+            self._all_totals[members == 0] = 0
         return Followed(n_changed, self._n_rows, 0, n_empty, largest)
 
     def recount(self) -> None:
@@ -150,23 +172,11 @@ class Compact(ABC):
 
     @abstractmethod
     def _add_up(self, anew: bool) -> int:
-        """Bring the totals up to the labels; return how many have changed."""
+        """Bring the totals up to the labels, or begin anew; return how many have changed."""
 
     @abstractmethod
     def _count_all(self) -> None:
         """Add up all rows."""
-
-    def _enter(self) -> Tensor:
-        """Take new rows in; return a bound ``()`` of how far they lie from the origin."""
-        new = slice(self._n_labelled, self._n_rows)
-        if self._weight is not None:
-            self._weights[new] = self._weight[self._ordered.index(new)]
-        squares, weighted = self._keep(new)
-        self.sq_norms += weighted
-        self._named[:, new] = -1
-        self._n_labelled = self._n_rows
-        self._labels = self._named[:, : self._n_rows].numpy()
-        return torch.tensor(squares**0.5, dtype=self._ordered.origin.dtype)
 
     def _labels_of(self, turn: int) -> Tensor:
         return self._named[turn, : self._n_labelled]

@@ -84,6 +84,7 @@ class CompactProducts(Compact):
         return out
 
     def _keep(self, new: slice) -> tuple[float, float]:
+        self._named[:, new] = -1  # scores are found of whole runs
         buffer = self._ordered.buffer(len(self._best))
         of_all = weighted = 0.0
         for places in parts(new, len(self._best)):

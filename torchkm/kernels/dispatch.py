@@ -255,6 +255,9 @@ def sq_differences(
 
     Of all rows without an ``index``. As sums of squared differences, to all digits.
     """
+    loops: Any = compiled.reader_of(x, centroids, unit_rows)
+    if loops is not None:
+        return loops.sq_differences(x, centroids, labels, index)
     return _in_blocks(x).sq_differences(x, centroids, labels, index, unit_rows)
 
 

@@ -47,6 +47,14 @@ def unit(rows: Tensor) -> Tensor:
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(tiny)
 
 
+def most_square(dtype: torch.dtype, d: int) -> float:
+    """Return what squares of rows of ``d`` numbers may come to.
+
+    So far below overflow that the numbers themselves can be squared and added up.
+    """
+    return torch.finfo(dtype).max / (32 * d)
+
+
 def sq_norms_of_centroids(centred: Tensor) -> Tensor:
     """Squared norms ``(k,)``, on a CPU added up in the order of NumPy and so of scikit-learn.
 

@@ -56,6 +56,13 @@ class OrderedRows:
             out.copy_(unit(out))
         return out.sub_(self.origin)
 
+    def as_they_lie(self, places: slice) -> Tensor | None:
+        """Return the rows ``(b, d)`` where nothing but the origin is to be taken from them."""
+        x = self.x
+        if isinstance(x, CsrRows) or self.order is not None or self.unit_rows:
+            return None
+        return x[places] if x.dtype == self.origin.dtype and x.is_contiguous() else None
+
     def index(self, places: Places) -> Places:
         """Return where in ``x`` the rows of ``places`` lie."""
         return places if self.order is None else self.order[places]

@@ -75,7 +75,7 @@ class SparseTracker:
         # Without what rounding left in them.
         self.counts.masked_fill_(empty, 0)
         self.sums[empty] = 0
-        largest = rows.sq_norms.max().sqrt().to(rows.dtype)
+        largest = float(rows.sq_norms.max().sqrt().to(rows.dtype))
         return Followed(len(changed), len(rows), 0, int(empty.sum()), largest)
 
     def recount(self) -> None:

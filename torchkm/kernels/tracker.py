@@ -38,14 +38,14 @@ class Followed(NamedTuple):
         n_scored: rows that were scored; the others kept their label unseen.
         n_rescored: rows among them that a first look could not decide.
         n_empty: clusters that hold no weight.
-        largest_norm: of the rows that came in, ``()``, or a bound of it; None if none did.
+        largest_norm: of the rows that came in, or a bound of it; None if none did.
     """
 
     n_changed: int
     n_scored: int
     n_rescored: int
     n_empty: int
-    largest_norm: Tensor | None
+    largest_norm: float | None
 
 
 class Tracker:
@@ -134,7 +134,7 @@ class Tracker:
         n_rescored = self._scorer.n_rescored - before
         empty = self._clear_empty()
         n_scored = length(split_at(places, new.start)[0]) + length(new)
-        largest = self._scorer.norms[new].max() if length(new) else None
+        largest = float(self._scorer.norms[new].max()) if length(new) else None
         n_changed += length(new)
         return Followed(n_changed, n_scored, n_rescored, int(empty.sum()), largest)
 

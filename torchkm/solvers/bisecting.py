@@ -53,6 +53,7 @@ class _Leaf:
     side: tuple[int, int]  # which split it came from, and which of the two it is
 
 
+@torch.no_grad()
 def bisect(problem: Problem, k: int, strategy: str, part: Part) -> tuple[Tree, Tensor]:
     """Part clusters until there are ``k`` of them; return the tree and the labels ``(n,)``.
 
@@ -87,6 +88,7 @@ def bisect(problem: Problem, k: int, strategy: str, part: Part) -> tuple[Tree, T
     return Tree(stacked[0, :1], stacked, torch.tensor(children, device=device)), labels
 
 
+@torch.no_grad()
 def descend(problem: Problem, tree: Tree) -> Tensor:
     """Return the labels ``(n,)`` of rows that go down the tree to the nearer side each time."""
     first = 0 if len(tree.pairs) else -1

@@ -8,16 +8,24 @@ further the longer that went well, and begins anew when the inertia rises (O'Don
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from torchkm import kernels
 from torchkm.functional import Assignment, ClusterStats
-from torchkm.functional.assignment import check_norms, sq_distances_to
-from torchkm.functional.geometry import centroids_on, most_rounding, sq_movements
+from torchkm.functional.assignment import check_largest, sq_distances_to
+from torchkm.functional.geometry import (
+    centroids_on,
+    most_rounding,
+    rounding_of_means,
+    sq_movements,
+)
 from torchkm.functional.problem import Problem
 from torchkm.functional.reseeding import farthest_rows
+from torchkm.kernels import Descending, Followed, Pace
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import PassRecord, Status, Watch
 from torchkm.solvers.rules import Lloyd
@@ -63,8 +71,6 @@ class Descent:
         problem: all the rows.
         centroids: ``(k, d)``, where the next pass looks.
         means: of the clusters of the last pass, ``(k, d)``.
-        noise: squared distance by which they may miss the means of all rows, summed over all, as
-            their standard errors tell.
         tracker: the rows so far and their labels.
         history: a record of each pass.
         stopped: whether who watches said to stop.
@@ -80,7 +86,6 @@ class Descent:
         most_momentum: float = MOST_MOMENTUM,
     ) -> None:
         self.problem, self.centroids, self.means = problem, centroids, centroids
-        self.noise = float("inf")
         self.history: list[PassRecord] = []
         self.stopped = False
         self.tracker = kernels.track(
@@ -92,13 +97,13 @@ class Descent:
             len(centroids),
             precision,
         )
-        # Movements so small that rounding may be a part of them.
-        self._rounding = most_rounding(centroids, problem.origin)
         self._order, self._watch, self._most = order, watch, most_momentum
         self._n = len(problem.x)
         self._followed = centroids.new_empty(0)  # what the tracker was last brought up to
         self._momentum = Momentum(most_momentum)
         self._unit_rows = problem.unit_rows
+        by_itself = isinstance(self.tracker, Descending) and not problem.unit_rows
+        self._several = cast("Descending", self.tracker) if by_itself else None
 
     def admit(self, n_rows: int) -> None:
         """Let rows in until there are ``n_rows``."""
@@ -117,44 +122,16 @@ class Descent:
         Raises:
             ValueError: rows that are not finite, or too large to square.
         """
-        start, tracker = self.centroids, self.tracker
-        self._followed = start
-        whole = tracker.n_rows == self._n
-        followed = tracker.follow(start, proven=whole)
-        if followed.largest_norm is not None:
-            check_norms(self.problem.x, followed.largest_norm.square())
-        inertia, n_reseeded = tracker.inertia(start), 0
-        if followed.n_empty:
-            self.means, n_reseeded = self._reseeded(start, followed.n_empty, inertia)
-            self._momentum = Momentum(self._most)
-        else:
-            self.means = self._on_metric(tracker.means, start).to(start.dtype)
-        moved = self._shift(start)
-        if not whole:
-            spread = torch.where(tracker.counts > 0, 1 / tracker.counts, 0).sum().item()
-            self.noise = inertia / tracker.n_rows * spread
-        self.centroids = self._momentum.ahead(self.means, inertia)
-        self.centroids = self._on_metric(self.centroids, self.means)
-        number = len(self.history) + 1
-        counted = tracker.n_rows, followed.n_scored, followed.n_rescored
-        record = PassRecord(
-            number, max(inertia, 0.0), moved, followed.n_changed, n_reseeded, *counted
-        )
-        self.history.append(record)
-        self.stopped = self._watch is not None and bool(self._watch(record, self.means))
-        return record
+        self._go_on(None, 1)
+        return self.history[-1]
 
     def settle(self, shift: float, max_passes: int) -> None:
         """Make passes until the means move by no more than ``shift``."""
-        for _ in range(max_passes):
-            if self.step().shift <= shift or self.stopped:
-                return
+        self._settle(shift, max_passes)
 
     def settle_on_part(self, max_passes: int) -> None:
         """Make passes until the means move by no more than the choice of the rows may."""
-        for _ in range(max_passes):
-            if self.step().shift <= self.noise or self.stopped:
-                return
+        self._settle(None, max_passes)
 
     def follow_means(self) -> float:
         """Bring the labels up to the means, without a step; return the inertia about them."""
@@ -197,6 +174,90 @@ class Descent:
             return self.problem, self.labels()
         return self.problem.take(self._order[:n_rows]), self.tracker.labels[:n_rows]
 
+    def _settle(self, shift: float | None, max_passes: int) -> None:
+        most = len(self.history) + max_passes
+        while len(self.history) < most:
+            self._go_on(shift, most - len(self.history))
+            still = self.noise if shift is None else shift
+            if self.history[-1].shift <= still or self.stopped:
+                return
+
+    def _go_on(self, shift: float | None, most: int) -> None:
+        """Make a pass, or up to ``most`` where the tracker makes several and nobody watches."""
+        start, tracker = self.centroids, self.tracker
+        if self._several is not None:
+            self._descend(self._several, shift, 1 if self._watch is not None else most)
+            return
+        self._followed = start
+        self._end_pass(start, tracker.follow(start, proven=tracker.n_rows == self._n))
+
+    def _descend(self, tracker: Descending, shift: float | None, most: int) -> None:
+        self._check(tracker.enter())
+        start, momentum = self.centroids, self._momentum
+        rounding = rounding_of_means(start.dtype)
+        pace = Pace(momentum.n_steps, momentum.inertia, self._most, shift, rounding)
+        went = tracker.descend(start, self.means, pace, most)
+        self.centroids = self._followed = went.centroids
+        self.means = momentum.means = went.means
+        momentum.n_steps = went.n_steps
+        for inertia, moved, n_changed in went.figures:
+            momentum.inertia = inertia
+            self._record(inertia, moved, int(n_changed), self.tracker.n_rows)
+        if went.unfinished is not None:
+            self._end_pass(went.centroids, went.unfinished)
+        elif len(went.figures) == 1:
+            self._followed = start
+        else:
+            self._followed = start.new_empty(0)
+
+    def _check(self, largest_norm: float | None) -> None:
+        if largest_norm is not None:
+            check_largest(self.problem.x, largest_norm, self.means.dtype)
+
+    def _end_pass(self, start: Tensor, followed: Followed) -> None:
+        """Move the centroids from ``start (k, d)``, once labels and sums are up to them."""
+        self._check(followed.largest_norm)
+        tracker, inertia, n_reseeded = self.tracker, self.tracker.inertia(start), 0
+        if followed.n_empty:
+            self.means, n_reseeded = self._reseeded(start, followed.n_empty, inertia)
+            self._momentum = Momentum(self._most)
+        else:
+            self.means = self._on_metric(tracker.means, start).to(start.dtype)
+        moved = self._shift(start)
+        self.centroids = self._momentum.ahead(self.means, inertia)
+        self.centroids = self._on_metric(self.centroids, self.means)
+        self._record(inertia, moved, *followed[:3], n_reseeded=n_reseeded)
+
+    def _record(
+        self,
+        inertia: float,
+        moved: float,
+        n_changed: int,
+        n_scored: int,
+        n_rescored: int = 0,
+        n_reseeded: int = 0,
+    ) -> None:
+        number, n_rows = len(self.history) + 1, self.tracker.n_rows
+        of_rows = n_changed, n_reseeded, n_rows, n_scored, n_rescored
+        record = PassRecord(number, max(inertia, 0.0), moved, *of_rows)
+        self.history.append(record)
+        self.stopped = self._watch is not None and bool(self._watch(record, self.means))
+
+    @property
+    def noise(self) -> float:
+        """Squared distance by which the means may miss those of all rows, summed over all.
+
+        As their standard errors tell.
+        """
+        counts = self.tracker.counts
+        spread = torch.where(counts > 0, 1 / counts, 0).sum().item()
+        return self.history[-1].inertia / self.tracker.n_rows * spread
+
+    @cached_property
+    def _most_rounding(self) -> float:
+        """Movements so small that rounding may be a part of them."""
+        return most_rounding(self.means, self.problem.origin)
+
     def _on_metric(self, centroids: Tensor, fallback: Tensor) -> Tensor:
         if not self._unit_rows:
             return centroids
@@ -215,7 +276,7 @@ class Descent:
     def _shift(self, start: Tensor) -> float:
         """Return how far the centroids moved from ``start (k, d)``, in squares summed over all."""
         moved: float = torch.dist(self.means, start).item() ** 2
-        if 0 < moved < self._rounding:
+        if 0 < moved < self._most_rounding:
             return sq_movements(start, self.means, self.problem.origin).sum().item()
         return moved
 

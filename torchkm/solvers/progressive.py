@@ -150,7 +150,9 @@ def _origin(problem: Problem, seen: Problem) -> Tensor:
         check_norms(problem.x, seen.x.sq_norms.to(seen.x.dtype))
         return problem.origin
     rows = rows_as_centroids(seen).contiguous()  # (m, d), added up in one order
-    check_norms(problem.x, torch.linalg.vector_norm(rows, dim=1).square())
+    of_all = torch.linalg.vector_norm(rows).item()
+    if not of_all**2 < kernels.most_square(rows.dtype, rows.shape[1]):
+        check_norms(problem.x, torch.linalg.vector_norm(rows, dim=1).square())
     return rows.mean(0)
 
 
@@ -179,14 +181,13 @@ def _growth(
 
 def _settled(descent: Descent, effort: Effort) -> Status:
     """Make passes over all rows until the means have settled."""
-    still = 0.0
-    for number in range(effort.max_iter):
-        record = descent.step()
-        still = still if number else effort.tol * descent.tracker.variance
-        if record.shift == 0 and record.n_changed == 0 and record.n_reseeded == 0:
-            return Status.LABELS_UNCHANGED
-        if record.shift <= still:
-            return Status.TOLERANCE
-        if descent.stopped:
-            return Status.CALLBACK
-    return Status.MAX_ITER
+    record = descent.step()
+    still = effort.tol * descent.tracker.variance
+    if record.shift > still and not descent.stopped:
+        descent.settle(still, effort.max_iter - 1)
+        record = descent.history[-1]
+    if record.shift == 0 and record.n_changed == 0 and record.n_reseeded == 0:
+        return Status.LABELS_UNCHANGED
+    if record.shift <= still:
+        return Status.TOLERANCE
+    return Status.CALLBACK if descent.stopped else Status.MAX_ITER

@@ -67,11 +67,12 @@ def warn_of_empty(result: KMeansResult) -> None:
 
 def result_of(fit: Fit) -> KMeansResult:
     """Return what is told of a fit."""
+    n = len(fit.labels)
     return KMeansResult(
         fit.centroids,
         fit.labels,
         fit.inertia,
-        sum(record.n_rows == len(fit.labels) for record in fit.history),
+        sum(record.n_rows == n for record in fit.history),
         fit.status,
         fit.history,
         fit.precision,

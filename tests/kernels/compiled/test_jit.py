@@ -97,22 +97,36 @@ def test_callers_on_several_threads_do_not_get_in_each_others_way(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system")
-def test_a_process_that_forks_after_a_fit_labels_in_its_child():
-    code = """
-import os, torch, torchkm
-from torchkm.kernels import labels
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_process_that_forks_after_a_fit_labels_in_its_child(n_threads):
+    code = f"""
+import os, numpy, torch, torchkm
+from torchkm.kernels.compiled.once import labels
+torch.set_num_threads(2)
 x = torch.rand(400_000, 4)
-want = labels(x, x[:8], False)[0]
+aims = x[:8].clone(), x[0].clone()
+want = labels(x, *aims)
 child = os.fork()
 if child == 0:
-    torch.set_num_threads(1)
-    os._exit(0 if torch.equal(labels(x, x[:8], False)[0], want) else 3)
+    torch.set_num_threads({n_threads})
+    os._exit(0 if numpy.array_equal(labels(x, *aims), want) else 3)
 _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status))
 """
     # Python 3.12 warns of a fork beside threads, which is what is tried here.
     out = subprocess.check_output([sys.executable, "-W", "ignore", "-c", code], text=True)
     assert out.strip() == "0"
+
+
+def test_a_loop_that_may_take_threads_is_read_back_before_they_are_there(tmp_path):
+    code = """
+import torch, torchkm
+x = torch.arange(600.0).view(-1, 2) % 7
+print(torchkm.kmeans(x, 3, init=x[:3]).n_iter)
+"""
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = partial(subprocess.check_output, [sys.executable, "-c", code], text=True, env=env)
+    assert run() == run()
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from torchkm.kernels.compact import ANEW, Compact
-from torchkm.kernels.compiled import kept
-from torchkm.kernels.compiled.jit import run
+from torchkm.kernels.compact import Array, Compact
+from torchkm.kernels.compiled import descent, kept
+from torchkm.kernels.compiled.jit import launch, run
+from torchkm.kernels.descending import Descended, Descending, Pace
 from torchkm.kernels.layout import RUN
 from torchkm.kernels.rows import OrderedRows, parts
 from torchkm.kernels.runs import count
+from torchkm.kernels.tracker import Followed
 
 # Rows that are shifted at once, and runs that are worth more than one thread.
 _ROWS, _MANY = 2**12, 2**5
 
 
-class CompactLoops(Compact):
+class CompactLoops(Compact, Descending):
     """Rows kept in runs, side by side."""
 
     def __init__(self, rows: OrderedRows, sample_weight: Tensor | None, k: int) -> None:
         super().__init__(rows, sample_weight, k)
         n, d = rows.x.shape
-        self._columns = torch.zeros(count(n), d, RUN, dtype=rows.origin.dtype).numpy()
+        self._columns = np.zeros((count(n), d, RUN), self._against_array.dtype)
         self._of_rows = self._columns[:0]
         self._weight_of = self._weights.numpy()
 
@@ -34,28 +40,67 @@ class CompactLoops(Compact):
         kept.losses(self._columns, self._against_array, self._weight_of, labels, out.numpy())
         return out
 
+    def descend(self, centroids: Tensor, means: Tensor, pace: Pace, most: int) -> Descended:
+        """See ``Descending``."""
+        launch()
+        # Rounding decides the ties of Lloyd's passes, for scikit-learn's and so for these.
+        aimed = pace.most_momentum == 0
+        if aimed:
+            self._aim_at(centroids)
+        self._at = None  # passes aim anew
+        centroids, means, figures = centroids.clone(), means.clone(), np.empty((most, 3))
+        rows = self._of_rows, self._weight_of, self._origin_array, self._n_rows, self.sq_norms
+        args = (
+            rows,
+            (self._named_array, self._turn, self._all_totals, self._anew),
+            (self._aim, self._against_array, aimed),
+            centroids.numpy(),
+            means.numpy(),
+            (pace.most_momentum, pace.n_steps, pace.inertia),
+            (pace.still or 0.0, pace.still is None, *pace.rounding),
+            figures,
+        )
+        one, several = (partial(descent.descend, *args, threads) for threads in (False, True))
+        made, n_empty, n_steps = run(one, several) if self._many else one()
+        self._turn, self._anew = (self._turn + made + (n_empty > 0)) % 2, False
+        unfinished = None
+        if n_empty:
+            unfinished = Followed(int(figures[made, 2]), self._n_rows, 0, n_empty, None)
+        return Descended(centroids, means, n_steps, figures[:made].tolist(), unfinished)
+
     def _keep(self, new: slice) -> tuple[float, float]:
-        buffer = self._ordered.buffer(_ROWS)
         of_all = weighted = 0.0
-        for places in parts(new, _ROWS):
-            rows = self._ordered.shifted(places, buffer).numpy()
-            found = kept.keep(rows, places.start, self._weight_of, self._columns)
+        for first, rows, origin in self._rows_of(new):
+            found = kept.keep(rows, origin, first, self._weight_of, self._columns)
             of_all, weighted = of_all + found[0], weighted + found[1]
         self._of_rows = self._columns[: count(self._n_rows)]
         return of_all, weighted
 
+    def _rows_of(self, new: slice) -> Iterator[tuple[int, Array, Array]]:
+        """Yield new rows from a place on, and what is still to be taken from them."""
+        origin, as_they_lie = self._ordered.origin, self._ordered.as_they_lie(new)
+        if as_they_lie is not None:
+            yield new.start, as_they_lie.numpy(), origin.numpy()
+            return
+        buffer, zero = self._ordered.buffer(_ROWS), np.zeros_like(origin)
+        for places in parts(new, _ROWS):
+            yield places.start, self._ordered.shifted(places, buffer).numpy(), zero
+
     def _find_labels(self) -> None:
         args = self._of_rows, self._against_array, self._labels[self._turn]
-        if len(self._of_rows) < _MANY:
-            kept.label_runs(*args)
-        else:
+        if self._many:
             run(kept.label_runs, kept.label_runs_on_threads, *args)
+        else:
+            kept.label_runs(*args)
+
+    @property
+    def _many(self) -> bool:
+        return len(self._of_rows) >= _MANY
 
     def _add_up(self, anew: bool) -> int:
         before, now = self._labels[1 - self._turn], self._labels[self._turn]
-        share = -1.0 if anew else ANEW
-        return kept.add_up(self._of_rows, self._weight_of, before, now, share, self._all_totals)
+        return kept.add_up(self._of_rows, self._weight_of, before, now, anew, self._all_totals)
 
     def _count_all(self) -> None:
         now = self._labels[self._turn]
-        kept.add_up(self._of_rows, self._weight_of, now, now, -1.0, self._all_totals)
+        kept.add_up(self._of_rows, self._weight_of, now, now, True, self._all_totals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -31,19 +32,38 @@ def on_threads(function: Callable[..., Any]) -> Callable[..., Any]:
     return _compiled(function, fastmath=_IN_ORDER, parallel=True)
 
 
+@cache
+def launch() -> int:
+    """Have threads stand by, and return the number of the process that has them.
+
+    Without them, a loop that may call one on threads must not run.
+    """
+    asked = torch.get_num_threads()
+    numba.get_num_threads()
+    _leave(asked)
+    return os.getpid()
+
+
 def run(loop: Callable[..., Any], on_threads: Callable[..., Any], *args: Any) -> Any:
-    """Run a loop on as many threads as torch's operations take, if those are several."""
+    """Run a loop on as many threads as torch's operations take, if those are several.
+
+    Threads do not come along when a process forks, and Numba ends one that asks for them.
+    """
     config: Any = numba.config
     asked = torch.get_num_threads()
-    if asked == 1:
+    if asked == 1 or launch() != os.getpid():
         return loop(*args)
     numba.set_num_threads(min(asked, config.NUMBA_NUM_THREADS))
     try:
         return on_threads(*args)
     finally:
-        # Where both are threads of OpenMP, torch now has as many as Numba.
-        if torch.get_num_threads() != asked:
-            torch.set_num_threads(asked)
+        _leave(asked)
+
+
+def _leave(asked: int) -> None:
+    """Leave torch its threads: where both are OpenMP's, it has as many as Numba after a loop."""
+    if torch.get_num_threads() != asked:
+        torch.set_num_threads(asked)
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from torchkm.kernels.compact import ANEW
 from torchkm.kernels.compiled.columns import label_run, score, turn
 from torchkm.kernels.compiled.jit import in_order, on_threads, side_by_side
 from torchkm.kernels.layout import RUN
@@ -12,16 +13,22 @@ from torchkm.kernels.layout import RUN
 # Runs that a thread takes at a time.
 _RUNS = 16
 
+# Few clusters, and rows of so many bytes that their numbers, a run apart, drive each other out of
+# the first cache, are added up cluster by cluster: one takes the time of moving such a share of the
+# rows.
+_FEW, _WIDE, _PER_CHANGE = 5, 2**8, 32
+
 
 @in_order
-def keep(rows, first, weights, columns):
-    """Write ``rows (r, d)`` to ``columns (g, d, RUN)``, from the place ``first`` on.
+def keep(rows, origin, first, weights, columns):
+    """Write ``rows (r, d)`` less the ``origin (d,)`` to ``columns (g, d, RUN)``.
+
+    From the place ``first`` on.
 
     Returns:
         The sum of their squares, and that weighted by ``weights (n,)``, or not if there are none.
     """
-    n, d = rows.shape
-    origin = np.zeros(d, rows.dtype)
+    n = len(rows)
     start = 0
     while start < n:
         run, at = divmod(first + start, RUN)
@@ -30,7 +37,7 @@ def keep(rows, first, weights, columns):
         start = stop
     squares = weighted = 0.0
     for i in range(n):
-        square = _square_of(rows[i])
+        square = _square_of(rows[i], origin)
         squares += square
         weighted += square * (weights[first + i] if len(weights) else 1.0)
     return squares, weighted
@@ -57,8 +64,8 @@ def label_runs_on_threads(columns, aims, labels):
 def add_up(columns, weights, before, now, anew, totals):
     """Bring ``totals (k, d + 2)`` from the labels ``before (n,)`` to those of ``now``.
 
-    They are sums, counts and numbers of members; ``weights (n,)`` may be none. Where more than a
-    share ``anew`` of the labels have changed, of all rows afresh.
+    They are sums, counts and numbers of members; ``weights (n,)`` may be none. ``anew``, or where
+    that takes less time, of all rows afresh.
 
     Returns:
         How many have changed.
@@ -66,10 +73,14 @@ def add_up(columns, weights, before, now, anew, totals):
     n_changed = 0
     for i in range(len(now)):
         n_changed += before[i] != now[i]
-    if n_changed > anew * len(now):
+    few = len(totals) <= _FEW or columns.shape[1] * columns.itemsize >= _WIDE
+    share = min(ANEW, len(totals) / _PER_CHANGE) if few else ANEW
+    if anew or n_changed > share * len(now):
         totals[:] = 0
-        for i in range(len(now)):
-            _add(columns, weights, i, 1.0, totals[now[i]])
+        if few:
+            _add_by_cluster(columns, weights, now, totals)
+        else:
+            _add_by_row(columns, weights, now, totals)
     elif n_changed:
         for i in range(len(now)):
             if before[i] != now[i]:
@@ -100,18 +111,61 @@ def losses(columns, aims, weights, labels, out):
 @in_order
 def _add(columns, weights, i, sign, total):
     """Add row ``i`` to what one cluster has in ``total (d + 2,)``, or take it away."""
-    d = columns.shape[1]
+    d, block, place = columns.shape[1], columns[i // RUN], i % RUN
     weight = weights[i] if len(weights) else 1.0
     for j in range(d):
-        total[j] += sign * weight * np.float64(columns[i // RUN, j, i % RUN])
+        total[j] += sign * weight * np.float64(block[j, place])
     total[d] += sign * weight
     if weight > 0:
         total[d + 1] += sign
 
 
+@in_order
+def _add_by_row(columns, weights, labels, totals):
+    """Add all rows to ``totals (k, d + 2)``, one after the other."""
+    d = columns.shape[1]
+    for run in range(-(-len(labels) // RUN)):
+        block, some = columns[run], labels[run * RUN : (run + 1) * RUN]
+        for i in range(len(some)):
+            total = totals[np.uint64(some[i])]  # no number from the end
+            weight = weights[run * RUN + i] if len(weights) else 1.0
+            for j in range(d):
+                total[j] += weight * np.float64(block[j, i])
+            total[d] += weight
+            total[d + 1] += weight > 0
+
+
 @side_by_side
-def _square_of(row):
+def _add_by_cluster(columns, weights, labels, totals):
+    """Add all rows to ``totals (k, d + 2)``, one cluster and number after the other.
+
+    A row's numbers lie far apart, and those of a run side by side.
+    """
+    d, share = columns.shape[1], np.empty(RUN)
+    for run in range(-(-len(labels) // RUN)):
+        some = labels[run * RUN : (run + 1) * RUN]
+        for c in range(len(totals)):
+            members = 0
+            for i in range(len(some)):
+                weight = weights[run * RUN + i] if len(weights) else 1.0
+                share[i] = weight if some[i] == c else 0.0
+                members += share[i] > 0
+            for j in range(d):
+                total, column = 0.0, columns[run, j]
+                for i in range(len(some)):
+                    total += share[i] * np.float64(column[i])
+                totals[c, j] += total
+            count = 0.0
+            for i in range(len(some)):
+                count += share[i]
+            totals[c, d] += count
+            totals[c, d + 1] += members
+
+
+@side_by_side
+def _square_of(row, origin):
     square = 0.0
     for j in range(len(row)):
-        square += np.float64(row[j]) * np.float64(row[j])
+        number = np.float64(row[j] - origin[j])
+        square += number * number
     return square

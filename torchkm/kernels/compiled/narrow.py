@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from torchkm.kernels.compiled.columns import label_run, measure_run, squares_of, turn
-from torchkm.kernels.compiled.jit import in_order, on_threads
+from torchkm.kernels.compiled.jit import in_order, on_threads, side_by_side
 from torchkm.kernels.compiled.rivals import dot
 from torchkm.kernels.layout import RUN
 
@@ -82,6 +82,30 @@ def measure(rows, best, sq_distances):
     for i in range(len(rows)):
         sq_distance = dot(rows[i], rows[i]) - 2 * best[i]
         sq_distances[i] = 0 if sq_distance < 0 else sq_distance  # a NaN stays one
+
+
+@side_by_side
+def measure_from(rows, centroids, labels, index, sq_distances):
+    """Write the ``sq_distances (m,)`` of the rows of ``index (m,)`` to those of their ``labels``.
+
+    As sums of squared differences.
+    """
+    for at in range(len(index)):
+        i = np.uint64(index[at])
+        c = np.uint64(labels[i])
+        square = sq_distances.dtype.type(0)
+        for j in range(rows.shape[1]):
+            apart = rows[i, j] - centroids[c, j]
+            square += apart * apart
+        sq_distances[at] = square
+
+
+@on_threads
+def measure_from_on_threads(rows, centroids, labels, index, sq_distances):
+    """Do what ``measure_from`` does, on as many threads as there are."""
+    for part in prange(-(-len(index) // _ROWS)):
+        some = slice(part * _ROWS, (part + 1) * _ROWS)
+        measure_from(rows, centroids, labels, index[some], sq_distances[some])
 
 
 @in_order

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchkm.kernels.compiled import narrow, pays_for
 from torchkm.kernels.compiled.columns import take_best
 from torchkm.kernels.compiled.jit import run
-from torchkm.kernels.layout import sq_norms_of_centroids
+from torchkm.kernels.layout import most_square, sq_norms_of_centroids
 from torchkm.kernels.rows import parts
 from torchkm.kernels.scratch import room_for
 
@@ -60,8 +60,8 @@ def labels(x: Tensor, centroids: Tensor, origin: Tensor) -> Tensor | None:
             torch.linalg.vector_norm(rows).item() ** 2
             for _, rows, _ in _label_by_products(x, aims, found)
         )
-    most = torch.finfo(centroids.dtype).max / (32 * x.shape[1])
-    return torch.from_numpy(found) if squares < most else None
+    finite = squares < most_square(centroids.dtype, x.shape[1])
+    return torch.from_numpy(found) if finite else None
 
 
 def nearest(x: Tensor, centroids: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,6 +79,20 @@ def nearest_and_sums(
     counts = totals[:, d].contiguous()  # what ranks add up has to be
     sums = torch.addcmul(totals[:, :d].contiguous(), counts.unsqueeze(1), origin.double())
     return *found, counts, sums
+
+
+def sq_differences(
+    x: Tensor, centroids: Tensor, labels: Tensor, index: Tensor | None
+) -> Tensor:
+    """Return squared distances ``(m,)`` of rows ``index`` to the centroids of ``labels (n,)``."""
+    places = np.arange(len(x)) if index is None else index.numpy()
+    out = x.new_empty(len(places))
+    args = x.numpy(), centroids.detach().numpy(), labels.numpy(), places, out.numpy()
+    if len(places) * x.shape[1] <= _MANY:
+        narrow.measure_from(*args)
+    else:
+        run(narrow.measure_from, narrow.measure_from_on_threads, *args)
+    return out
 
 
 def _read(
