@@ -132,6 +132,7 @@ class BisectingKMeans(CentroidEstimator):
         self.metric = metric
 
     @with_callbacks
+    @torch.no_grad()
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BisectingKMeans:
         """Part the rows until there are ``n_clusters`` clusters.
 

@@ -148,6 +148,7 @@ class KMeans(Exchange, CentroidEstimator):
         self.refine = refine
 
     @with_callbacks
+    @torch.no_grad()
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
         """Find the clusters of the rows.
 

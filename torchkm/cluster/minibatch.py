@@ -164,6 +164,7 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
         self.metric = metric
 
     @with_callbacks
+    @torch.no_grad()
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """Find the clusters of the rows from batches of them.
 
@@ -201,6 +202,7 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
             watcher.end(ended.status)
         return self
 
+    @torch.no_grad()
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """Learn from one batch; the first one also gives the first centroids.
 

@@ -35,6 +35,7 @@ class Assignment(NamedTuple):
 _register_namedtuple(Assignment, serialized_type_name="torchkm.functional.Assignment")
 
 
+@torch.no_grad()
 def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
     """Assign each row to its nearest centroid.
 
@@ -71,6 +72,7 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
     return exactly(problem, centroids, found)
 
 
+@torch.no_grad()
 def distances(x: Any, centroids: Any, *, metric: str = "euclidean") -> Tensor:
     """Return the distance of every row to every centroid, ``(n, k)`` (not squared).
 
@@ -149,7 +151,7 @@ def check_norms(x: kernels.Rows, found: Tensor) -> None:
     Raises:
         ValueError: as ``check_measured``.
     """
-    if bool((found < kernels.most_square(found.dtype, x.shape[1])).all()):
+    if found.max().item() < kernels.most_square(found.dtype, x.shape[1]):
         return
     check_finite(x)
     if bool(torch.isfinite(found).all()):
@@ -174,7 +176,7 @@ def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assi
     """Take again the distances that cancellation has spoilt, as sums of squared differences."""
     labels, sq_distances = assignment
     limits = _CANCELLED * _subtracted(problem, centroids)  # (k,)
-    if not bool(sq_distances.min() < limits.max()):  # without a look at each row's own
+    if not sq_distances.min().item() < limits.max().item():  # without a look at each row's own
         return assignment
     spoilt = sq_distances < limits[labels]
     index = torch.nonzero(spoilt).squeeze(1)  # (m,)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -56,15 +57,20 @@ def most_square(dtype: torch.dtype, d: int) -> float:
 
 
 def sq_norms_of_centroids(centred: Tensor) -> Tensor:
-    """Squared norms ``(k,)``, on a CPU added up in the order of NumPy and so of scikit-learn.
+    """Squared norms ``(k,)`` of centroids ``(k, d)``, on a CPU in the order of ``sq_norms_of``."""
+    if centred.device.type != "cpu":
+        return centred.square().sum(1)
+    return torch.from_numpy(sq_norms_of(centred.numpy()))
+
+
+def sq_norms_of(centred: NDArray[Any]) -> NDArray[Any]:
+    """Squared norms ``(k,)``, added up in the order of NumPy and so of scikit-learn.
 
     Rows of whole numbers often have two centroids at the same distance. Rounding decides, and
     this is what makes it decide for both libraries alike.
     """
-    if centred.device.type != "cpu":
-        return centred.square().sum(1)
-    numbers = centred.numpy()
-    return torch.from_numpy(np.einsum("ij,ij->i", numbers, numbers))
+    norms: NDArray[Any] = np.einsum("ij,ij->i", centred, centred)
+    return norms
 
 
 def origin_of(x: Tensor, unit_rows: bool) -> Tensor:

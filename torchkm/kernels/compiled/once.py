@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,15 +14,15 @@ from torch import Tensor
 from torchkm.kernels.compiled import narrow, pays_for
 from torchkm.kernels.compiled.columns import take_best
 from torchkm.kernels.compiled.jit import run
-from torchkm.kernels.layout import most_square, sq_norms_of_centroids
+from torchkm.kernels.layout import most_square, sq_norms_of
 from torchkm.kernels.rows import parts
 from torchkm.kernels.scratch import room_for
 
 # Numbers multiplied in a loop that are worth more than one thread.
 _MANY = 2**19
 
-# Rows whose scores are one product: those stay in cache until the best are found.
-_ROWS = 2**12
+# Rows whose scores are one product, at most: those stay in cache until the best are found.
+_ROWS = 2**13
 
 
 class _Aims(NamedTuple):
@@ -38,11 +39,10 @@ class _Aims(NamedTuple):
     @classmethod
     def at(cls, centroids: Tensor, origin: Tensor) -> _Aims:
         k, d = centroids.shape
-        origin = origin.to(centroids.dtype)
-        centred = centroids.detach() - origin
-        numbers = np.empty((k, d + 1), centred.numpy().dtype)
-        numbers[:, :d] = centred.numpy()
-        numbers[:, d] = sq_norms_of_centroids(centred).numpy() / -2
+        origin, given = origin.to(centroids.dtype), centroids.detach().numpy()
+        numbers = np.empty((k, d + 1), given.dtype)
+        np.subtract(given, origin.numpy(), out=numbers[:, :d])
+        numbers[:, d] = sq_norms_of(numbers[:, :d]) / -2
         return cls(origin, numbers)
 
 
@@ -129,7 +129,8 @@ def _label_by_products(
     x: Tensor, aims: _Aims, found: NDArray[Any]
 ) -> Iterator[tuple[slice, Tensor, NDArray[Any]]]:
     """Write labels; yield which rows have theirs, these from the origin, and their best scores."""
-    (k, d), size = (len(aims.numbers), x.shape[1]), min(len(x), _ROWS)
+    (k, d), n_parts = (len(aims.numbers), x.shape[1]), math.ceil(len(x) / _ROWS)
+    size = math.ceil(len(x) / n_parts)
     centred = torch.from_numpy(aims.numbers[:, :d])
     bias = np.ascontiguousarray(aims.numbers[:, d])
     buffer = room_for("rows of a block", size, d, centred)
