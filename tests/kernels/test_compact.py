@@ -28,7 +28,9 @@ def fresh(x, centroids, weight):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("n", "d", "k"), [(1, 1, 1), (700, 3, 5), (9000, 6, 30), (5000, 9, 70)])
+@pytest.mark.parametrize(
+    ("n", "d", "k"), [(1, 1, 1), (700, 3, 5), (9000, 6, 30), (5000, 9, 70), (900, 70, 7)]
+)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_labels_and_totals_are_those_of_a_fresh_look(keep, n, d, k, weighted, dtype, generator):
     x = 5 + torch.randn(n, d, generator=generator, dtype=dtype)
@@ -59,7 +61,7 @@ def test_labels_and_totals_are_those_of_a_fresh_look(keep, n, d, k, weighted, dt
     assert torch.equal(compact.by_row(compact.labels)[order], compact.labels)
 
 
-@pytest.mark.parametrize(("n", "d", "k"), [(2000, 4, 6), (20_000, 30, 60)])
+@pytest.mark.parametrize(("n", "d", "k"), [(2000, 4, 6), (2000, 4, 3), (20_000, 30, 60)])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_totals_follow_the_few_rows_that_move(keep, n, d, k, weighted, generator):
     x = torch.randn(n, d, generator=generator)
@@ -70,7 +72,7 @@ def test_totals_follow_the_few_rows_that_move(keep, n, d, k, weighted, generator
     compact.follow(centroids)
     for _ in range(3):
         centroids = centroids + 0.004 * torch.randn(k, d, generator=generator)
-        assert 0 < compact.follow(centroids).n_changed < n / 4
+        assert 0 < compact.follow(centroids).n_changed < n * min(1 / 4, k / 32)
         weights = torch.ones(n) if weight is None else weight
         one_hot = torch.nn.functional.one_hot(compact.labels, k).double() * weights.unsqueeze(1)
         torch.testing.assert_close(compact.counts, one_hot.sum(0))

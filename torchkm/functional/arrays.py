@@ -269,7 +269,8 @@ def _largest(rows: Rows) -> float:
         return 0.0
     if numbers.numel() <= _FEW and numbers.device.type == "cpu" and numbers.dtype in _IN_NUMPY:
         return float(np.abs(numbers.numpy()).max())
-    return torch.stack(torch.aminmax(numbers)).abs().max().item()  # NaN comes through
+    low, high = torch.stack(torch.aminmax(numbers)).tolist()
+    return max(abs(low), abs(high))  # NaN is both
 
 
 def _check_squares(largest: float, rows: Rows, name: str, dtype: torch.dtype) -> None:

@@ -22,7 +22,7 @@ from torchkm.functional.problem import Problem, rows_as_centroids
 from torchkm.functional.stats import one_read, rough_read
 from torchkm.solvers.outcome import PassRecord, Status, Watch
 from torchkm.solvers.rules import MiniBatch
-from torchkm.solvers.update import CentroidState, update
+from torchkm.solvers.update import CentroidState, updated
 
 _RULE = MiniBatch()
 
@@ -78,7 +78,7 @@ class Learner:
         """Learn from a batch."""
         start, due = self.state.centroids, self._due()
         stats = self._read(rows, start)
-        self.state = update(stats, self.state, _RULE, rows.metric).state
+        self.state = updated(stats, self.state, _RULE, rows.metric)
         n_reassigned = 0
         if due and self.reassignment_ratio > 0:
             self.state, n_reassigned = _reassigned(rows, self.state, self.reassignment_ratio, draws)
@@ -182,7 +182,10 @@ def _reassigned(
 ) -> tuple[CentroidState, int]:
     """Move clusters that hardly get a row to rows of the batch, half as many as it has at most."""
     centroids, counts = state
-    rare = counts < ratio * counts.max()  # (k,)
+    least, largest = (end.item() for end in counts.aminmax())
+    if least >= ratio * largest:
+        return state, 0
+    rare = counts < ratio * largest  # (k,)
     most = len(rows.x) // 2
     if int(rare.sum()) > most:
         # NumPy's order, in the dtype of the rows: of equal counts scikit-learn takes these first.

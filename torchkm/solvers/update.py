@@ -72,6 +72,14 @@ def update(
         tensor([[0.5000],
                 [9.0000]])
     """
+    after = updated(stats, state, rule, metric)
+    return Step(after, rule.is_empty(after.counts) & (stats.counts <= 0))
+
+
+def updated(
+    stats: ClusterStats, state: CentroidState, rule: UpdateRule, metric: str
+) -> CentroidState:
+    """Return the state of ``update``, for whom does not ask which clusters are empty."""
     centroids, past = state
     counts = past * rule.kept(stats.counts.sum()) + stats.counts  # (k,)
     rate = torch.where(stats.counts > 0, rule.rate(stats.counts, counts), 0).unsqueeze(1)  # (k, 1)
@@ -81,8 +89,7 @@ def update(
         moved = centroids_on(metric, moved, centroids.to(moved.dtype))
         # A centroid without rows is to stay as it was to the bit, as it does at a rate of 0.
         moved = torch.where(stats.counts.unsqueeze(1) > 0, moved, centroids)
-    moved = moved.to(centroids.dtype)
-    return Step(CentroidState(moved, counts), rule.is_empty(counts) & (stats.counts <= 0))
+    return CentroidState(moved.to(centroids.dtype), counts)
 
 
 def reseed_and_update(
@@ -101,4 +108,4 @@ def reseed_and_update(
         The state after, and how many clusters were re-seeded.
     """
     stats, into = reseed(stats, empty, farthest)
-    return update(stats, state.forget(into), rule, metric).state, len(into)
+    return updated(stats, state.forget(into), rule, metric), len(into)

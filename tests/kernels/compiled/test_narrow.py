@@ -7,7 +7,16 @@ import torch
 pytest.importorskip("numba")
 
 import torchkm
-from torchkm.kernels import blocked, compiled, dispatch, labels, nearest_and_sums, rough, rough_sums
+from torchkm.kernels import (
+    blocked,
+    compiled,
+    dispatch,
+    labels,
+    nearest_and_sums,
+    rough,
+    rough_sums,
+    sq_differences,
+)
 from torchkm.kernels import nearest as look_up
 from torchkm.kernels.compiled import kept, narrow, once
 from torchkm.kernels.layout import RUN
@@ -122,6 +131,19 @@ def test_loops_measure_and_add_up_as_operations_do(
     again = look_up(x, centroids, False, origin)
     assert torch.equal(again[0], found)
     assert torch.equal(again[1], sq_distances)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [400, 30_000])
+@pytest.mark.parametrize("some", [False, True])
+def test_distances_to_given_centroids_are_those_of_operations(some, n, dtype, generator):
+    x = 1000 + torch.randn(n, 20, generator=generator, dtype=dtype)
+    centroids, labels = x[:7] + 0.1, torch.randint(7, (n,), generator=generator)
+    index = torch.randperm(n, generator=generator)[: n // 2] if some else None
+    found = sq_differences(x, centroids, labels, index, False)
+    want = blocked.sq_differences(x, centroids, labels, index, False)
+    torch.testing.assert_close(found, want, rtol=1e-6, atol=0)
+    assert compiled.reader_of(x, centroids, False) is once
 
 
 @pytest.mark.parametrize("weighted", [False, True])

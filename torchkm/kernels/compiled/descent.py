@@ -13,11 +13,9 @@ from torchkm.kernels.compiled.kept import add_up, label_runs, label_runs_on_thre
 
 @in_order
 def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, threads):
-    """Make passes from ``centroids (k, d)``; leave there where to look next.
+    """Make passes until they move the means little enough, or there is no room for figures.
 
-    Until they move the ``means (k, d)`` little enough, as many as there are ``figures (p, 3)`` to
-    write of them: inertia, movement, labels changed. A pass that leaves a cluster without rows
-    goes only as far as to find that out.
+    A pass that leaves a cluster without rows goes only as far as to find that out.
 
     Args:
         rows: ``columns (g, d, RUN)``, ``weights (n,)`` or none, their ``origin (d,)``, how many
@@ -26,10 +24,12 @@ def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, t
             (k, d + 2)``, and whether all rows are to be added up.
         aims: room for what rows are scored against, in float64 and in their dtype, ``(k, d + 2)``;
             and whether it is there for the first pass.
+        centroids: where to begin, ``(k, d)``; then, where to look next.
+        means: of the clusters, after the last pass and then after these, ``(k, d)``.
         momentum: the most of it, steps so far, and the inertia of the last.
         limits: movement that is none, and whether that is instead what the choice of the rows may
             cause; of a number the share that is rounding, and of its distance from the origin.
-        figures: room for those of each pass.
+        figures: ``(p, 3)``, room for the inertia, movement and labels changed of each pass.
         threads: whether to take several.
 
     Returns:

@@ -43,10 +43,10 @@ def label_on_threads(rows, origin, aims, labels):
 
 
 @in_order
-def read(rows, origin, aims, weights, labels, sq_distances, totals):
+def read(rows, origin, aims, weights, labels, sq_distances, counts, sums):
     """Write ``labels`` and ``sq_distances (n,)`` of rows as ``label`` takes them, and add them up.
 
-    Into ``totals`` as ``add`` does, or not at all where these are none.
+    As ``add`` does, or not at all where there are no ``counts``.
     """
     n, d = rows.shape
     columns = np.empty((d, RUN), origin.dtype)
@@ -56,21 +56,24 @@ def read(rows, origin, aims, weights, labels, sq_distances, totals):
         turn(rows[some], origin, columns, 0)
         label_run(columns, aims, scores, best, labels[some])
         measure_run(columns, best, scores, sq_distances[some])
-    if len(totals):
-        add(rows, origin, weights, labels, totals)
+    if len(counts):
+        add(rows, weights, labels, counts, sums)
 
 
 @on_threads
-def read_on_threads(rows, origin, aims, weights, labels, sq_distances, totals):
+def read_on_threads(rows, origin, aims, weights, labels, sq_distances, counts, sums):
     """Do what ``read`` does, on as many threads as there are."""
     n_parts = -(-len(rows) // _ROWS)
-    each = np.zeros((n_parts, totals.shape[0], totals.shape[1]))
+    all_counts = np.zeros((n_parts, len(counts)))
+    all_sums = np.zeros((n_parts, sums.shape[0], sums.shape[1]))
     for part in prange(n_parts):
         some = slice(part * _ROWS, (part + 1) * _ROWS)
         into = labels[some], sq_distances[some]
-        read(rows[some], origin, aims, weights[some], into[0], into[1], each[part])
+        totals = all_counts[part], all_sums[part]
+        read(rows[some], origin, aims, weights[some], into[0], into[1], totals[0], totals[1])
     for part in range(n_parts):
-        totals += each[part]
+        counts += all_counts[part]
+        sums += all_sums[part]
 
 
 @in_order
@@ -109,15 +112,14 @@ def measure_from_on_threads(rows, centroids, labels, index, sq_distances):
 
 
 @in_order
-def add(rows, origin, weights, labels, totals):
-    """Add ``rows (n, d)`` to what their clusters have in ``totals (k, d + 1)``, in float64.
+def add(rows, weights, labels, counts, sums):
+    """Add ``rows (n, d)`` to the ``counts (k,)`` and ``sums (k, d)`` of their clusters, in float64.
 
-    That is sums, from the origin, and counts. Where there are no ``weights (n,)``, a row counts
-    once.
+    Where there are no ``weights (n,)``, a row counts once.
     """
-    d = rows.shape[1]
     for i in range(len(rows)):
-        total, weight = totals[labels[i]], weights[i] if len(weights) else 1.0
-        for j in range(d):
-            total[j] += weight * (np.float64(rows[i, j]) - np.float64(origin[j]))
-        total[d] += weight
+        c = np.uint64(labels[i])
+        total, weight = sums[c], weights[i] if len(weights) else 1.0
+        for j in range(rows.shape[1]):
+            total[j] += weight * np.float64(rows[i, j])
+        counts[c] += weight

@@ -66,24 +66,19 @@ def labels(x: Tensor, centroids: Tensor, origin: Tensor) -> Tensor | None:
 
 def nearest(x: Tensor, centroids: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and ``sq_distances (n,)`` of the nearest centroids."""
-    return _read(x, centroids, None, origin, np.empty((0, 0)))
+    return _read(x, centroids, None, origin, (np.empty(0), np.empty((0, 0))))
 
 
 def nearest_and_sums(
     x: Tensor, centroids: Tensor, sample_weight: Tensor | None, origin: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return these, and ``counts (k,)`` and ``sums (k, d)``."""
-    k, d = centroids.shape
-    totals = torch.zeros(k, d + 1, dtype=torch.float64)
-    found = _read(x, centroids, sample_weight, origin, totals.numpy())
-    counts = totals[:, d].contiguous()  # what ranks add up has to be
-    sums = torch.addcmul(totals[:, :d].contiguous(), counts.unsqueeze(1), origin.double())
-    return *found, counts, sums
+    counts, sums = np.zeros(len(centroids)), np.zeros(centroids.shape)
+    found = _read(x, centroids, sample_weight, origin, (counts, sums))
+    return *found, torch.from_numpy(counts), torch.from_numpy(sums)
 
 
-def sq_differences(
-    x: Tensor, centroids: Tensor, labels: Tensor, index: Tensor | None
-) -> Tensor:
+def sq_differences(x: Tensor, centroids: Tensor, labels: Tensor, index: Tensor | None) -> Tensor:
     """Return squared distances ``(m,)`` of rows ``index`` to the centroids of ``labels (n,)``."""
     places = np.arange(len(x)) if index is None else index.numpy()
     out = x.new_empty(len(places))
@@ -100,21 +95,20 @@ def _read(
     centroids: Tensor,
     sample_weight: Tensor | None,
     origin: Tensor,
-    totals: NDArray[Any],
+    totals: tuple[NDArray[Any], NDArray[Any]],
 ) -> tuple[Tensor, Tensor]:
-    """Return labels and squared distances; add up what ``totals (k, d + 1)`` there are."""
+    """Return labels and squared distances; add up what counts and sums there are."""
     found, sq_distances = torch.empty(len(x), dtype=torch.int64), x.new_empty(len(x))
     weights = np.empty(0) if sample_weight is None else sample_weight.double().numpy()
     aims, into = _Aims.at(centroids, origin), (found.numpy(), sq_distances.numpy())
     if pays_for(*centroids.shape):
-        args = x.numpy(), aims.origin.numpy(), aims.numbers, weights, *into, totals
+        args = x.numpy(), aims.origin.numpy(), aims.numbers, weights, *into, *totals
         _run(narrow.read, narrow.read_on_threads, *args)
         return found, sq_distances
     for at, rows, best in _label_by_products(x, aims, into[0]):
         narrow.measure(rows.numpy(), best, into[1][at])
-        if len(totals):
-            numbers = x[at].numpy(), aims.origin.numpy(), weights[at], into[0][at]
-            narrow.add(*numbers, totals)
+        if len(totals[0]):
+            narrow.add(x[at].numpy(), weights[at], into[0][at], *totals)
     return found, sq_distances
 
 
