@@ -104,6 +104,11 @@ def test_who_watches_sees_the_passes_that_are_made_unwatched(solver, blobs):
     assert torch.equal(watched.labels, alone.labels)
 
 
+def test_any_number_of_passes_may_be_asked_for(blobs):
+    result = torchkm.kmeans(blobs, 6, max_iter=10**15, tol=0)
+    assert result.status is torchkm.solvers.Status.LABELS_UNCHANGED
+
+
 def test_a_watcher_that_stops_is_heard(blobs):
     result = torchkm.kmeans(blobs, 6, callback=lambda record: record.n_iter == 2)
     assert len(result.history) == 2
@@ -141,3 +146,18 @@ def test_unit_rows_are_moved_on_their_sphere(generator):
     descent.admit(300)
     descent.settle(1e-4, 5)
     torch.testing.assert_close(descent.means.norm(dim=1), torch.ones(4))
+
+
+def test_long_passes_come_back_after_each(monkeypatch, generator):
+    from torchkm.kernels.compiled import compact
+
+    problem, start = rows_of("few", False, generator)
+    ends = []
+    for at_once in (1, 2**31):
+        monkeypatch.setattr(compact, "_AT_ONCE", at_once)
+        descent = descent_of(problem, start, True)
+        descent.admit(len(problem.x))
+        descent.settle(0, 7)
+        ends.append(descent)
+    same(*ends)
+    assert len(ends[0].history) == 7

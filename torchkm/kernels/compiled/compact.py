@@ -21,6 +21,9 @@ from torchkm.kernels.tracker import Followed
 # Rows that are shifted at once, and runs that are worth more than one thread.
 _ROWS, _MANY = 2**12, 2**5
 
+# Numbers multiplied in one call, about a tenth of a second's: no key ends it before.
+_AT_ONCE = 2**31
+
 
 class CompactLoops(Compact, Descending):
     """Rows kept in runs, side by side."""
@@ -48,7 +51,9 @@ class CompactLoops(Compact, Descending):
         if aimed:
             self._aim_at(centroids)
         self._at = None  # passes aim anew
-        centroids, means, figures = centroids.clone(), means.clone(), np.empty((most, 3))
+        of_one_pass = self._of_rows.size * len(centroids)
+        figures = np.empty((max(1, min(most, _AT_ONCE // of_one_pass)), 3))
+        centroids, means = centroids.clone(), means.clone()
         rows = self._of_rows, self._weight_of, self._origin_array, self._n_rows, self.sq_norms
         args = (
             rows,
