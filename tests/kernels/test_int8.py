@@ -205,7 +205,7 @@ def test_it_pays_where_instructions_are_and_tiles_are_not(has, pays, in_loops, m
     monkeypatch.setattr(int8, "is_fast", int8.is_fast.__wrapped__)
     monkeypatch.setattr(int8, "pays", int8.pays.__wrapped__)
     assert int8.pays_for(torch.empty(1, 64), 128) == pays
-    assert int8.pays_in_loops_for(torch.empty(1, 64), 128) == in_loops
+    assert int8.pays_in_loops_for(torch.empty(1, 64), 128, 48) == in_loops
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_few_numbers_and_too_wide_rows_do_not_pay(d, k, pays, in_loops, monkeypa
     monkeypatch.setattr(int8, "is_fast", lambda: True)
     monkeypatch.setattr(int8, "pays", lambda: True)
     assert int8.pays_for(torch.empty(1, d), k) == pays
-    assert int8.pays_in_loops_for(torch.empty(1, d), k) == in_loops
+    assert int8.pays_in_loops_for(torch.empty(1, d), k, 48) == in_loops
 
 
 def test_torch_without_such_products_does_without(monkeypatch):

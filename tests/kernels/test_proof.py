@@ -14,6 +14,7 @@ from proving import (
 import torchkm
 from torchkm.kernels import (
     bfloat16,
+    compiled,
     int8,
     labels,
     looks,
@@ -50,6 +51,7 @@ def look_along_directions(monkeypatch):
         "bfloat16, doubts left",
         "own dtype",
         "own dtype, in loops",
+        "own dtype, multiplied in loops",
         "directions",
     ]
 )
@@ -59,7 +61,9 @@ def product(request, monkeypatch):
         multiply_in_eight_bits(monkeypatch)
     if request.param.endswith("in loops"):
         pytest.importorskip("numba")
-        monkeypatch.setattr(int8, "_FEWEST_IN_LOOPS", 1)
+        multiplied = request.param.endswith("multiplied in loops")
+        monkeypatch.setattr(compiled, "outdoes_products", lambda: multiplied)
+        monkeypatch.setattr(proof, "_fewest_in_eight_bits", lambda: 1)
         monkeypatch.setattr(proof, "_FEW", 10**9)
     else:
         leave_loops(monkeypatch)
@@ -90,7 +94,14 @@ def test_labels_that_are_not_in_doubt_are_right(product, dtype, offset, generato
         assert share > 0.5
 
 
-COMPARED = ("eight bits", "eight bits, in loops", "own dtype, in loops", "bfloat16", "directions")
+COMPARED = (
+    "eight bits",
+    "eight bits, in loops",
+    "own dtype, in loops",
+    "own dtype, multiplied in loops",
+    "bfloat16",
+    "directions",
+)
 
 
 @pytest.mark.parametrize("spread", [0.7, 1.0, 1.5])

@@ -56,4 +56,4 @@ class Descending(ABC):
 
     @abstractmethod
     def descend(self, centroids: Tensor, means: Tensor, pace: Pace, most: int) -> Descended:
-        """Make a pass or up to ``most`` from ``centroids (k, d)``; ``means (k, d)`` are the last."""
+        """Make one pass to ``most``, from ``centroids (k, d)``; ``means (k, d)`` are the last."""

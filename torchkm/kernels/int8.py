@@ -21,8 +21,8 @@ from torchkm.kernels.keys import Bounds, IntegerKeys, IntegerMarks
 from torchkm.kernels.scratch import room, room_for
 
 # Wider rows might add up to more than fits. With fewer centroids a row is rounded for too few
-# products (in a loop that takes one read), and of fewer numbers these take no longer in float32.
-_WIDEST, _FEWEST, _FEWEST_IN_LOOPS, _MANY = 2**16, 2**7, 48, 2**13
+# products, and of fewer numbers these take no longer in float32.
+_WIDEST, _FEWEST, _MANY = 2**16, 2**7, 2**13
 
 # A step is no less than this share of the numbers, so that float32 tells which one it is.
 _FINEST = 2.0**-18
@@ -54,9 +54,9 @@ def pays_for(x: Tensor, k: int) -> bool:
     return _fits(x, k, _FEWEST) and pays()
 
 
-def pays_in_loops_for(x: Tensor, k: int) -> bool:
-    """Return whether they are, where loops round the rows and look through the product."""
-    return _fits(x, k, _FEWEST_IN_LOOPS) and is_fast()
+def pays_in_loops_for(x: Tensor, k: int, fewest: int) -> bool:
+    """Return whether they are from ``fewest`` on, where loops round rows and look at products."""
+    return _fits(x, k, fewest) and is_fast()
 
 
 def _fits(x: Tensor, k: int, fewest: int) -> bool:

@@ -87,7 +87,7 @@ class CompactLoops(Compact, Descending):
         if as_they_lie is not None:
             yield new.start, as_they_lie.numpy(), origin.numpy()
             return
-        buffer, zero = self._ordered.buffer(_ROWS), np.zeros_like(origin)
+        buffer, zero = self._ordered.buffer(_ROWS), np.zeros_like(origin.numpy())
         for places in parts(new, _ROWS):
             yield places.start, self._ordered.shifted(places, buffer).numpy(), zero
 

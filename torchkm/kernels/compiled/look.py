@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels import int8
-from torchkm.kernels.compiled import eight_bits, scores
+from torchkm.kernels.compiled import eight_bits, few, scores
 from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
@@ -68,6 +68,25 @@ class InInt8Loops:
         )
         self.size, self.n_scored = self._most, self.n_scored + n_scored
         return bool(n_scored <= _SHARE * product.numel())
+
+
+class FewLoops:
+    """Scores in the dtype of the centroids, of which there are few, multiplied in loops too."""
+
+    def __init__(self, given: Tensor, n: int) -> None:
+        (k, d), centred = given.shape, Centred.about(given.mean(0), given)
+        self._dtype, self.size, self._rounding = given.dtype, n, _rounding(centred)
+        self._exact = centred.bias.numpy(), given.contiguous().numpy()
+        centroids = given.new_zeros(-(-k // few.TILE) * few.TILE, d)
+        centroids[:k] = centred.centroids
+        self._centroids = centroids.numpy()
+
+    def score(self, rows: Tensor, found: Found) -> bool:
+        """Fill in what is ``found`` of ``rows (b, d)``: labels and leads."""
+        numbers = rows.to(self._dtype).contiguous().numpy(), self._centroids
+        into = found.labels.numpy(), found.leads.numpy()
+        run(few.label, few.label_on_threads, *numbers, self._exact, self._rounding, *into)
+        return True
 
 
 class PlainLoops:

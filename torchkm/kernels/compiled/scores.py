@@ -15,7 +15,7 @@ def settle(rows, product, exact, rounding, labels, leads):
 
     Args:
         rows: ``(b, d)``.
-        product: of these and centroids ``(b, k)``. It comes out as scores.
+        product: of these and centroids ``(>= b, >= k)``. It comes out as scores.
         exact: what is added to a product for a score ``(k,)``, and the centroids as near to the
             rows as scores tell ``(k, d)``.
         rounding: what the difference of two scores loses, for each unit of a row's norm and
@@ -31,8 +31,9 @@ def settle(rows, product, exact, rounding, labels, leads):
         labels[i], leads[i] = 0, -1
         if not norm < np.inf:
             continue
-        best = _add(product[i], bias)
-        n_rivals = at_least(product[i], best - (norm * per_norm + lost), rivals)
+        scores = product[i, : len(bias)]
+        best = _add(scores, bias)
+        n_rivals = at_least(scores, best - (norm * per_norm + lost), rivals)
         labels[i], leads[i] = rivals[0], SURE
         if n_rivals > 1:
             labels[i], leads[i] = nearest(rows[i], rivals[:n_rivals], given, per_sq_distance)
