@@ -162,10 +162,20 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
     dtype = sum_dtype(x.device)
     shift = origin_of(x, unit_rows).to(dtype)  # (d,)
     centred = centroids.to(dtype) - shift
-    out = x.new_empty(len(x), len(centroids), dtype=compute_dtype(x.dtype, centroids.dtype))
-    for block in _blocks(x, shift, rows_per_block(x, len(centroids)), unit_rows):
-        norms = _sq_norms(block.rows).unsqueeze(1) + _sq_norms(centred)  # (b, k)
-        out[block.at] = torch.addmm(norms, block.rows, centred.T, alpha=-2).clamp_(min=0)
+    n, k, size, norms = (
+        len(x),
+        len(centroids),
+        rows_per_block(x, len(centroids)),
+        _sq_norms(centred),
+    )
+    out = x.new_empty(n, k, dtype=compute_dtype(x.dtype, centroids.dtype))
+    room = out if out.dtype == dtype else room_for("distances", min(size, n), k, centred)
+    for block in _blocks(x, shift, size, unit_rows):
+        some = room[block.at] if room is out else room[: len(block.rows)]  # (b, k)
+        torch.add(_sq_norms(block.rows).unsqueeze(1), norms, out=some)
+        some.addmm_(block.rows, centred.T, alpha=-2).clamp_(min=0)
+        if room is not out:
+            out[block.at] = some
     return out
 
 

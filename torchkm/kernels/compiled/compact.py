@@ -18,8 +18,8 @@ from torchkm.kernels.rows import OrderedRows, parts
 from torchkm.kernels.runs import count
 from torchkm.kernels.tracker import Followed
 
-# Rows that are shifted at once, and runs that are worth more than one thread.
-_ROWS, _MANY = 2**12, 2**5
+# Rows that are shifted at once, and numbers multiplied in a pass that are worth several threads.
+_ROWS, _MANY = 2**12, 2**18
 
 # Numbers multiplied in one call, about a tenth of a second's: no key ends it before.
 _AT_ONCE = 2**31
@@ -51,8 +51,7 @@ class CompactLoops(Compact, Descending):
         if aimed:
             self._aim_at(centroids)
         self._at = None  # passes aim anew
-        of_one_pass = self._of_rows.size * len(centroids)
-        figures = np.empty((max(1, min(most, _AT_ONCE // of_one_pass)), 3))
+        figures = np.empty((max(1, min(most, _AT_ONCE // self._n_products)), 3))
         centroids, means = centroids.clone(), means.clone()
         rows = self._of_rows, self._weight_of, self._origin_array, self._n_rows, self.sq_norms
         args = (
@@ -66,7 +65,7 @@ class CompactLoops(Compact, Descending):
             figures,
         )
         one, several = (partial(descent.descend, *args, threads) for threads in (False, True))
-        made, n_empty, n_steps = run(one, several) if self._many else one()
+        made, n_empty, n_steps = run(one, several) if self._n_products >= _MANY else one()
         self._turn, self._anew = (self._turn + made + (n_empty > 0)) % 2, False
         unfinished = None
         if n_empty:
@@ -93,19 +92,20 @@ class CompactLoops(Compact, Descending):
 
     def _find_labels(self) -> None:
         args = self._of_rows, self._against_array, self._labels[self._turn]
-        if self._many:
+        if self._n_products >= _MANY:
             run(kept.label_runs, kept.label_runs_on_threads, *args)
         else:
             kept.label_runs(*args)
 
     @property
-    def _many(self) -> bool:
-        return len(self._of_rows) >= _MANY
+    def _n_products(self) -> int:
+        return self._of_rows.size * len(self._aim)
 
     def _add_up(self, anew: bool) -> int:
         before, now = self._labels[1 - self._turn], self._labels[self._turn]
-        return kept.add_up(self._of_rows, self._weight_of, before, now, anew, self._all_totals)
+        rows = self._of_rows, self._weight_of
+        launch()
+        return kept.add_up(*rows, before, now, anew, self._all_totals, False)
 
     def _count_all(self) -> None:
-        now = self._labels[self._turn]
-        kept.add_up(self._of_rows, self._weight_of, now, now, True, self._all_totals)
+        self._add_up(anew=True)

@@ -49,7 +49,7 @@ def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, t
             label_runs_on_threads(columns, against, now)
         else:
             label_runs(columns, against, now)
-        n_changed = add_up(columns, weights, before, now, anew and made == 0, totals)
+        n_changed = add_up(columns, weights, before, now, anew and made == 0, totals, threads)
         n_empty = _empty(totals)
         inertia = squares - 2 * _across(totals, aim)
         figures[made, 0], figures[made, 2] = inertia, n_changed

@@ -10,9 +10,6 @@ from torchkm.kernels.compiled.columns import label_run, score, turn
 from torchkm.kernels.compiled.jit import in_order, on_threads, side_by_side
 from torchkm.kernels.layout import RUN
 
-# Runs that a thread takes at a time.
-_RUNS = 16
-
 # Few clusters, and rows of so many bytes that their numbers, a run apart, drive each other out of
 # the first cache, are added up cluster by cluster: one takes the time of moving such a share of the
 # rows.
@@ -54,18 +51,16 @@ def label_runs(columns, aims, labels):
 @on_threads
 def label_runs_on_threads(columns, aims, labels):
     """Do what ``label_runs`` does, on as many threads as there are."""
-    for part in prange(-(-len(columns) // _RUNS)):
-        start = part * _RUNS
-        some = labels[start * RUN : (start + _RUNS) * RUN]
-        label_runs(columns[start : start + _RUNS], aims, some)
+    for run in prange(len(columns)):
+        label_runs(columns[run : run + 1], aims, labels[run * RUN : (run + 1) * RUN])
 
 
 @in_order
-def add_up(columns, weights, before, now, anew, totals):
+def add_up(columns, weights, before, now, anew, totals, threads):
     """Bring ``totals (k, d + 2)`` from the labels ``before (n,)`` to those of ``now``.
 
     They are sums, counts and numbers of members; ``weights (n,)`` may be none. ``anew``, or where
-    that takes less time, of all rows afresh.
+    that takes less time, of all rows afresh, on several ``threads`` where each takes a cluster.
 
     Returns:
         How many have changed.
@@ -77,8 +72,11 @@ def add_up(columns, weights, before, now, anew, totals):
     share = min(ANEW, len(totals) / _PER_CHANGE) if few else ANEW
     if anew or n_changed > share * len(now):
         totals[:] = 0
-        if few:
-            _add_by_cluster(columns, weights, now, totals)
+        if few and threads:
+            _add_by_cluster_on_threads(columns, weights, now, totals)
+        elif few:
+            for c in range(len(totals)):
+                _add_cluster(columns, weights, now, c, totals[c])
         else:
             _add_by_row(columns, weights, now, totals)
     elif n_changed:
@@ -135,31 +133,35 @@ def _add_by_row(columns, weights, labels, totals):
             total[d + 1] += weight > 0
 
 
+@on_threads
+def _add_by_cluster_on_threads(columns, weights, labels, totals):
+    for c in prange(len(totals)):
+        _add_cluster(columns, weights, labels, c, totals[c])
+
+
 @side_by_side
-def _add_by_cluster(columns, weights, labels, totals):
-    """Add all rows to ``totals (k, d + 2)``, one cluster and number after the other.
+def _add_cluster(columns, weights, labels, c, total):
+    """Add all rows of cluster ``c`` to its ``total (d + 2,)``, one number after the other.
 
     A row's numbers lie far apart, and those of a run side by side.
     """
     d, share = columns.shape[1], np.empty(RUN)
     for run in range(-(-len(labels) // RUN)):
         some = labels[run * RUN : (run + 1) * RUN]
-        for c in range(len(totals)):
-            members = 0
+        count, members = 0.0, 0
+        for i in range(len(some)):
+            weight = weights[run * RUN + i] if len(weights) else 1.0
+            share[i] = weight if some[i] == c else 0.0
+            members += share[i] > 0
+        for j in range(d):
+            of_run, column = 0.0, columns[run, j]
             for i in range(len(some)):
-                weight = weights[run * RUN + i] if len(weights) else 1.0
-                share[i] = weight if some[i] == c else 0.0
-                members += share[i] > 0
-            for j in range(d):
-                total, column = 0.0, columns[run, j]
-                for i in range(len(some)):
-                    total += share[i] * np.float64(column[i])
-                totals[c, j] += total
-            count = 0.0
-            for i in range(len(some)):
-                count += share[i]
-            totals[c, d] += count
-            totals[c, d + 1] += members
+                of_run += share[i] * np.float64(column[i])
+            total[j] += of_run
+        for i in range(len(some)):
+            count += share[i]
+        total[d] += count
+        total[d + 1] += members
 
 
 @side_by_side
