@@ -162,12 +162,8 @@ def distances(x: Tensor, centroids: Tensor, unit_rows: bool) -> Tensor:
     dtype = sum_dtype(x.device)
     shift = origin_of(x, unit_rows).to(dtype)  # (d,)
     centred = centroids.to(dtype) - shift
-    n, k, size, norms = (
-        len(x),
-        len(centroids),
-        rows_per_block(x, len(centroids)),
-        _sq_norms(centred),
-    )
+    n, k, norms = len(x), len(centroids), _sq_norms(centred)
+    size = rows_per_block(x, k)
     out = x.new_empty(n, k, dtype=compute_dtype(x.dtype, centroids.dtype))
     room = out if out.dtype == dtype else room_for("distances", min(size, n), k, centred)
     for block in _blocks(x, shift, size, unit_rows):

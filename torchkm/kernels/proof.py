@@ -25,7 +25,7 @@ _WIDE, _ENOUGH_NUMBERS = 128, 2**20
 _WORTH_A_LOOK, _ENOUGH_ROWS = 2**19, 2**12
 
 # Centroids up to which, in loops, rows are best scored as they are: to round them takes longer. And
-# where loops multiply, too, and eight bits are fast.
+# the same where loops outdo the product.
 _FEW, _FEWER = 48, 24
 
 

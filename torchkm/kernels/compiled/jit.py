@@ -11,8 +11,6 @@ from typing import Any
 import numba
 import torch
 
-from torchkm.kernels import layout
-
 # What the order of rounding may be changed for: nothing, or sums side by side.
 _IN_ORDER, _SIDE_BY_SIDE = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
 
@@ -81,7 +79,8 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any
 
 @cache
 def _stamp_of_sources() -> tuple[tuple[str, float, int], ...]:
-    """Return when all that is compiled was last changed, and how long it is."""
-    files = [*Path(__file__).parent.glob("*.py"), Path(layout.__file__)]
-    stats = [(file.name, file.stat()) for file in sorted(files) if file.exists()]
+    """Return when all that is compiled, or may be in it, was last changed, and how long it is."""
+    here = Path(__file__).parent
+    files = [*here.glob("*.py"), *here.parent.glob("*.py")]
+    stats = [(file.name, file.stat()) for file in sorted(files)]
     return tuple((name, stat.st_mtime, stat.st_size) for name, stat in stats)

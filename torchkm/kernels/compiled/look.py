@@ -75,7 +75,8 @@ class FewLoops:
 
     def __init__(self, given: Tensor, n: int) -> None:
         (k, d), centred = given.shape, Centred.about(given.mean(0), given)
-        self._dtype, self.size, self._rounding = given.dtype, n, _rounding(centred)
+        self._dtype, self.size = given.dtype, _rows_at_once(n, k, d)
+        self._rounding = _rounding(centred)
         self._exact = centred.bias.numpy(), given.contiguous().numpy()
         centroids = given.new_zeros(-(-k // few.TILE) * few.TILE, d)
         centroids[:k] = centred.centroids
