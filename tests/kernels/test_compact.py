@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchkm.kernels import OrderedRows, Tracker, nearest, track
+from torchkm.kernels import OrderedRows, Pace, Tracker, nearest, track
 from torchkm.kernels.compact import Compact
 from torchkm.kernels.compact_products import CompactProducts
 
@@ -153,3 +153,59 @@ def test_few_numbers_are_compact_and_bfloat16_is_as_asked(generator):
     rows = torch.randn(50, 3, generator=generator), None, None, torch.zeros(3), False
     assert isinstance(track(*rows, 4, "auto"), Compact)
     assert isinstance(track(*rows, 4, "bfloat16"), Tracker)
+
+
+@pytest.mark.parametrize("k", [3, 40])
+def test_a_cluster_of_rows_without_weight_is_empty(keep, k, generator):
+    x = torch.randn(600, 3, generator=generator)
+    weight = torch.ones(600)
+    x[::2, 0] += 100
+    weight[::2] = 0
+    centroids = torch.randn(k, 3, generator=generator)
+    centroids[1, 0] = 100
+    compact = keep(OrderedRows(x, None, x.mean(0), False), weight, k)
+    compact.admit(600)
+    labels = fresh(x, centroids, weight.double())[0]
+    n_empty = (torch.bincount(labels[1::2], minlength=k) == 0).sum()
+    assert compact.follow(centroids).n_empty == n_empty >= 1
+    assert compact.counts[1] == 0
+
+
+def passing(x, weight, k):
+    """Return rows that make passes by themselves."""
+    pytest.importorskip("numba")
+    from torchkm.kernels.compiled.compact import CompactLoops
+
+    compact = CompactLoops(OrderedRows(x, None, x.mean(0), False), weight, k)
+    compact.admit(len(x))
+    assert compact.enter() is not None
+    return compact
+
+
+def test_passes_aim_and_what_follows_aims_again(generator):
+    x = torch.randn(500, 3, generator=generator)
+    compact, centroids = passing(x, None, 4), x[:4].clone()
+    pace = Pace(0, float("inf"), 0.9, 0.0, (1e-7, 2e-7))
+    compact.follow(centroids)
+    before = compact.inertia(centroids), compact.labels
+    assert len(compact.descend(centroids, centroids, pace, 5).figures) == 5
+    compact.follow(centroids)
+    assert torch.equal(compact.labels, before[1])
+    assert compact.inertia(centroids) == pytest.approx(before[0])
+
+
+def test_passes_leave_nothing_of_a_cluster_whose_few_rows_have_gone(generator):
+    x = torch.randn(500, 3, generator=generator)
+    x[:9] += 50
+    weight = torch.rand(500, generator=generator) * 10 ** torch.linspace(-6, 6, 500)
+    compact, centroids = passing(x, weight, 4), x[torch.tensor([20, 21, 22, 3])]
+    assert compact.follow(centroids).n_empty == 0
+    gone = centroids.clone()
+    gone[3] = -500
+    went = compact.descend(gone, gone, Pace(0, float("inf"), 0.9, 0.0, (1e-7, 2e-7)), 5)
+    assert went.unfinished is not None
+    assert went.unfinished.n_empty == 1
+    assert 0 < went.unfinished.n_changed < 20
+    assert torch.equal(went.centroids, gone)
+    assert compact.counts[3] == 0
+    assert not compact.sums[3].any()
