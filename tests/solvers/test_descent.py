@@ -161,3 +161,18 @@ def test_long_passes_come_back_after_each(monkeypatch, generator):
         ends.append(descent)
     same(*ends)
     assert len(ends[0].history) == 7
+
+
+def test_ties_fall_as_they_do_one_by_one(generator):
+    """Whole numbers tie often, and the order in which squares are added up decides."""
+    for _ in range(10):
+        x = torch.randint(3, (400, 12), generator=generator).double()
+        problem = as_problem(x, None, "euclidean").from_origin(x.mean(0))
+        both = [descent_of(problem, x[:6].clone(), many, most_momentum=0) for many in (True, False)]
+        for descent in both:
+            descent.admit(400)
+            for _ in range(12):
+                descent.step()
+        assert torch.equal(both[0].labels(), both[1].labels())
+        changed = [[record.n_changed for record in descent.history] for descent in both]
+        assert changed[0] == changed[1]
