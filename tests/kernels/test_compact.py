@@ -197,15 +197,18 @@ def test_passes_aim_and_what_follows_aims_again(generator):
 def test_passes_leave_nothing_of_a_cluster_whose_few_rows_have_gone(generator):
     x = torch.randn(500, 3, generator=generator)
     x[:9] += 50
-    weight = torch.rand(500, generator=generator) * 10 ** torch.linspace(-6, 6, 500)
-    compact, centroids = passing(x, weight, 4), x[torch.tensor([20, 21, 22, 3])]
-    assert compact.follow(centroids).n_empty == 0
-    gone = centroids.clone()
+    start = x[torch.tensor([20, 21, 22, 3])]
+    gone = start.clone()
     gone[3] = -500
-    went = compact.descend(gone, gone, Pace(0, float("inf"), 0.9, 0.0, (1e-7, 2e-7)), 5)
-    assert went.unfinished is not None
-    assert went.unfinished.n_empty == 1
-    assert 0 < went.unfinished.n_changed < 20
-    assert torch.equal(went.centroids, gone)
-    assert compact.counts[3] == 0
-    assert not compact.sums[3].any()
+    for _ in range(6):  # by luck rounding may leave nothing, too
+        weight = torch.ones(500)
+        weight[:9] = 10 ** torch.linspace(-6, 6, 9) * (1 + torch.rand(9, generator=generator))
+        compact = passing(x, weight, 4)
+        assert compact.follow(start).n_empty == 0
+        went = compact.descend(gone, gone, Pace(0, float("inf"), 0.9, 0.0, (1e-7, 2e-7)), 5)
+        assert went.unfinished is not None
+        assert went.unfinished.n_empty == 1
+        assert 0 < went.unfinished.n_changed < 20
+        assert torch.equal(went.centroids, gone)
+        assert compact.counts[3] == 0
+        assert not compact.sums[3].any()
