@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchkm.kernels import OrderedRows, Pace, Tracker, nearest, track
+from torchkm.kernels import OrderedRows, Pace, Tracker, compiled, is_compact, nearest, track
 from torchkm.kernels.compact import Compact
 from torchkm.kernels.compact_products import CompactProducts
 
@@ -153,6 +153,18 @@ def test_few_numbers_are_compact_and_bfloat16_is_as_asked(generator):
     rows = torch.randn(50, 3, generator=generator), None, None, torch.zeros(3), False
     assert isinstance(track(*rows, 4, "auto"), Compact)
     assert isinstance(track(*rows, 4, "bfloat16"), Tracker)
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_narrow_rows_are_compact_and_more_of_them_in_loops(loops, monkeypatch):
+    monkeypatch.setattr(compiled, "available", lambda: loops)
+    number = torch.zeros(1, 1)
+    assert is_compact(number.expand(2**14, 128))
+    assert not is_compact(number.expand(2**14, 129))
+    assert is_compact(number.expand(2**17, 64))
+    assert is_compact(number.expand(2**17 + 1, 64)) is loops
+    assert is_compact(number.expand(2**20, 128)) is loops
+    assert not is_compact(number.expand(2**20 + 1, 128))
 
 
 @pytest.mark.parametrize("k", [3, 40])

@@ -21,6 +21,9 @@ from torchkm.functional.assignment import (
 from torchkm.functional.checks import check_k
 from torchkm.functional.problem import Problem, as_problem, rows_as_centroids
 
+# Numbers that NumPy is given to find the mean of, with room for as many.
+_FEW = 2**23
+
 
 @dataclass(frozen=True)
 class ClusterStats:
@@ -213,7 +216,7 @@ def mean_and_variance(problem: Problem) -> tuple[Tensor, float]:
     in scikit-learn. Weights are left out of both, as there.
     """
     x = problem.x
-    if kernels.is_compact(x):
+    if not isinstance(x, kernels.CsrRows) and x.device.type == "cpu" and x.numel() <= _FEW:
         rows = rows_as_centroids(problem)  # (n, d)
         # NumPy's, and so rounded as scikit-learn's.
         mean = torch.from_numpy(rows.numpy().mean(0, dtype=np.float64))

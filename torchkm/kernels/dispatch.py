@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from torchkm.kernels.gpu.passes import Passes
     from torchkm.kernels.gpu.streaming import Streamed
 
-# Rows so narrow, or so few numbers in all, are scored in every pass: to find out which of them to
-# score takes longer. They are kept once more, and in float64, up to so many numbers.
-_NARROW, _FEW, _KEPT = 64, 2**21, 2**23
+# Rows so few or so narrow are scored in every pass: to find out which of them to takes longer.
+# They are kept once more, up to so many numbers; more of either where loops score them.
+_FEW, _NARROW, _KEPT = 2**21, {True: 128, False: 64}, {True: 2**27, False: 2**23}
 
 
 def _in_blocks(x: Rows) -> ModuleType:
@@ -123,8 +123,8 @@ def is_compact(x: Rows, precision: str = "auto") -> bool:
     """Return whether rows ``x (n, d)`` are few or narrow enough to be kept and scored each time."""
     if isinstance(x, CsrRows) or x.device.type != "cpu" or precision == "bfloat16":
         return False
-    narrow = x.shape[1] <= _NARROW and x.numel() <= _KEPT
-    return narrow or x.numel() <= _FEW
+    loops = compiled.available()
+    return x.numel() <= (_KEPT[loops] if x.shape[1] <= _NARROW[loops] else _FEW)
 
 
 @in_full_precision

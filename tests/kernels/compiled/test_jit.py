@@ -157,6 +157,6 @@ print(labels(x, x[:2], False)[0].tolist())
     assert run(cwd=tmp_path).strip() == "[0, 1, 1]"
     called = tmp_path / "torchkm/kernels/compiled/columns.py"
     text = called.read_text()
-    assert "np.int32(number) if better" in text
-    called.write_text(text.replace("np.int32(number) if better", "np.int32(7) if better"))
-    assert run(cwd=tmp_path).strip() == "[7, 7, 7]"
+    assert "labels[i] = found[i]" in text
+    called.write_text(text.replace("labels[i] = found[i]", "labels[i] = found[i] + 7"))
+    assert run(cwd=tmp_path).strip() == "[7, 8, 8]"

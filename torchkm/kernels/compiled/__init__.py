@@ -25,19 +25,17 @@ def available() -> bool:
     return not config.DISABLE_JIT
 
 
-# Numbers multiplied for a row from which on a product takes no longer than a loop.
-_MANY = 2**9
+# Rows up to such a width are multiplied in loops, as are those that have so few products: of wider
+# ones a run does not stay in the first cache.
+_WIDE, _FEW = 2**7, 2**9
 
 # What loops are compiled for.
 _DTYPES = (torch.float32, torch.float64)
 
-# How wide rows may be for loops that only go over what a product found of them.
-_WIDE = 2**7
-
 
 def pays_for(k: int, d: int) -> bool:
     """Return whether rows of ``d`` numbers are best scored against ``k`` centroids in a loop."""
-    return k * d <= _MANY and available()
+    return (d <= _WIDE or k * d <= _FEW) and available()
 
 
 @cache
@@ -61,9 +59,8 @@ def reader_of(x: Any, centroids: Tensor, unit_rows: bool) -> ModuleType | None:
     """
     if not isinstance(x, Tensor) or unit_rows or torch.compiler.is_compiling():
         return None
-    (k, d), as_they_lie = centroids.shape, x.device.type == "cpu" and x.is_contiguous()
-    narrow, alike = k * d <= _MANY or d <= _WIDE, x.dtype == centroids.dtype and x.dtype in _DTYPES
-    if not (narrow and as_they_lie and alike and available()):
+    as_they_lie, alike = x.device.type == "cpu" and x.is_contiguous(), x.dtype == centroids.dtype
+    if not (as_they_lie and alike and x.dtype in _DTYPES and pays_for(*centroids.shape)):
         return None
     from torchkm.kernels.compiled import once
 

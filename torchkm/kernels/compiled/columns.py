@@ -9,8 +9,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from torchkm.kernels.compiled.jit import in_order, side_by_side
-from torchkm.kernels.layout import RUN
+from torchkm.kernels.compiled.jit import in_order
+from torchkm.kernels.compiled.tile import WIDTH, take_best, take_two_best
+
+# Rows that lie side by side: as many as a tile takes, in any dtype, or some tiles; and so few that
+# their numbers, a run apart, do not drive each other out of the first cache.
+RUN = 64
+
+# Bytes of a line of the cache.
+_LINE = 64
+
+
+@in_order
+def room(d, like):
+    """Return room for columns ``(d, RUN)`` of numbers ``like (m,)``, each from a line's start."""
+    numbers = np.empty(d * RUN + _LINE // like.itemsize, like.dtype)
+    start = -numbers.ctypes.data % _LINE // like.itemsize
+    return numbers[start : start + d * RUN].reshape(d, RUN)
 
 
 @in_order
@@ -41,127 +56,31 @@ def turn(rows, origin, columns, at):
 
 
 @in_order
-def label_run(columns, aims, scores, best, labels):
-    """Write the first of the best ``aims (k, d + 1)`` for each of ``columns (d, RUN)``."""
-    d = len(columns)
-    last = 8 if d >= 8 else 4 if d >= 4 else 0  # numbers that are added as the best is sought
-    found = np.zeros(RUN, np.int32)  # half as wide as labels, so twice as many at once
+def label_run(columns, aims, best, found, labels):
+    """Write the first of the best ``aims (k, > d)`` for each of ``columns (d, RUN)``.
+
+    There is room for a score and an int32 of each column in ``best`` and ``found``.
+    """
     best[:] = -np.inf
-    for c in range(len(aims)):
-        score(columns, aims[c], d - last, scores)
-        if last == 8:
-            _take_better_of_eight(columns[d - 8 :], aims[c, d - 8 :], c, scores, best, found)
-        elif last == 4:
-            _take_better_of_four(columns[d - 4 :], aims[c, d - 4 :], c, scores, best, found)
-        else:
-            _take_better(scores, aims[c, d], c, best, found)
+    found[:] = 0
+    for start in range(0, RUN, WIDTH // columns.itemsize):
+        take_best(columns, aims, start, best, found)
     for i in range(len(labels)):
         labels[i] = found[i]
 
 
 @in_order
-def take_best(scores, bias, best, found, labels):
-    """Write the first ``labels (b,)`` of the best of ``scores (k, b)`` and ``bias (k,)``.
-
-    There is room for a number and an int32 of each row in ``best`` and ``found``.
-    """
-    best[:] = -np.inf
-    found[:] = 0
-    for c in range(len(scores)):
-        _take_better(scores[c], bias[c], c, best, found)
-    labels[:] = found
+def lead_run(columns, aims, best, second):
+    """Write the ``best`` and ``second`` best score ``(RUN,)`` of each of ``columns (d, RUN)``."""
+    best[:] = second[:] = -np.inf
+    for start in range(0, RUN, WIDTH // columns.itemsize):
+        take_two_best(columns, aims, start, best, second)
 
 
 @in_order
-def measure_run(columns, best, norms, sq_distances):
-    """Write the squared distances ``(r,)`` that the best scores ``(RUN,)`` stand for.
-
-    There is room for the squared norms of all ``columns (d, RUN)`` in ``norms``.
-    """
+def measure_run(columns, norms):
+    """Write the squared ``norms (RUN,)`` of all ``columns (d, RUN)``."""
     norms[:] = 0
     for j in range(len(columns)):
         for i in range(RUN):
             norms[i] += columns[j, i] * columns[j, i]
-    for i in range(len(sq_distances)):
-        sq_distance = norms[i] - 2 * best[i]
-        sq_distances[i] = 0 if sq_distance < 0 else sq_distance  # a NaN stays one
-
-
-@side_by_side
-def squares_of(columns, n):
-    """Return the sum of squares of the first ``n`` of ``columns (d, RUN)``, or infinity."""
-    squares = columns.dtype.type(0)
-    for j in range(len(columns)):
-        for i in range(n):
-            squares += columns[j, i] * columns[j, i]
-    return squares
-
-
-@in_order
-def _take_better(scores, bias, number, best, found):
-    """Note which ``scores (b,)`` are the best yet, with a bias, and whose."""
-    for i in range(len(scores)):
-        score = scores[i] + bias
-        better = score > best[i]
-        best[i] = score if better else best[i]
-        found[i] = np.int32(number) if better else found[i]
-
-
-@in_order
-def score(columns, aim, size, scores):
-    """Write the products ``(RUN,)`` of the first ``size`` numbers of columns and ``aim (d + 1,)``.
-
-    Several at a time, so that products are not read and written for each.
-    """
-    j = 0
-    scores[:] = 0
-    while j + 8 <= size:
-        c0, c1, c2, c3 = aim[j], aim[j + 1], aim[j + 2], aim[j + 3]
-        c4, c5, c6, c7 = aim[j + 4], aim[j + 5], aim[j + 6], aim[j + 7]
-        for i in range(RUN):
-            score = scores[i] + columns[j, i] * c0
-            score = score + columns[j + 1, i] * c1
-            score = score + columns[j + 2, i] * c2
-            score = score + columns[j + 3, i] * c3
-            score = score + columns[j + 4, i] * c4
-            score = score + columns[j + 5, i] * c5
-            score = score + columns[j + 6, i] * c6
-            scores[i] = score + columns[j + 7, i] * c7
-        j += 8
-    while j < size:
-        for i in range(RUN):
-            scores[i] = scores[i] + columns[j, i] * aim[j]
-        j += 1
-
-
-@in_order
-def _take_better_of_eight(columns, aim, number, scores, best, found):
-    """Finish ``scores (RUN,)`` by ``columns (8, RUN)``; note which are the best yet, and whose."""
-    c0, c1, c2, c3, c4 = aim[0], aim[1], aim[2], aim[3], aim[4]
-    c5, c6, c7, bias = aim[5], aim[6], aim[7], aim[8]
-    for i in range(RUN):
-        score = scores[i] + columns[0, i] * c0
-        score = score + columns[1, i] * c1
-        score = score + columns[2, i] * c2
-        score = score + columns[3, i] * c3
-        score = score + columns[4, i] * c4
-        score = score + columns[5, i] * c5
-        score = score + columns[6, i] * c6
-        score = score + columns[7, i] * c7
-        score = score + bias
-        better = score > best[i]
-        best[i] = score if better else best[i]
-        found[i] = np.int32(number) if better else found[i]
-
-
-@in_order
-def _take_better_of_four(columns, aim, number, scores, best, found):
-    for i in range(RUN):
-        score = scores[i] + columns[0, i] * aim[0]
-        score = score + columns[1, i] * aim[1]
-        score = score + columns[2, i] * aim[2]
-        score = score + columns[3, i] * aim[3]
-        score = score + aim[4]
-        better = score > best[i]
-        best[i] = score if better else best[i]
-        found[i] = np.int32(number) if better else found[i]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, get_num_threads
 
 from torchkm.kernels.compact import Array, Compact
 from torchkm.kernels.compiled import descent, kept
+from torchkm.kernels.compiled.columns import RUN, room
 from torchkm.kernels.compiled.jit import launch, run
 from torchkm.kernels.descending import Descended, Descending, Pace
-from torchkm.kernels.layout import RUN
 from torchkm.kernels.rows import OrderedRows, parts
-from torchkm.kernels.runs import count
 from torchkm.kernels.tracker import Followed
+
+Loop = Callable[..., Any]
 
 # Rows that are shifted at once, and numbers multiplied in a pass that are worth several threads.
 _ROWS, _MANY = 2**12, 2**18
@@ -31,7 +33,8 @@ class CompactLoops(Compact, Descending):
     def __init__(self, rows: OrderedRows, sample_weight: Tensor | None, k: int) -> None:
         super().__init__(rows, sample_weight, k)
         n, d = rows.x.shape
-        self._columns = np.zeros((count(n), d, RUN), self._against_array.dtype)
+        n_runs = -(-n // RUN)
+        self._columns = room(n_runs * d, self._against_array[0]).reshape(n_runs, d, RUN)
         self._of_rows = self._columns[:0]
         self._weight_of = self._weights.numpy()
 
@@ -39,8 +42,8 @@ class CompactLoops(Compact, Descending):
         """See ``Compact``."""
         self._aim_at(centroids)
         out = torch.zeros_like(self.counts)
-        labels = self._labels[self._turn][:n_rows]
-        kept.losses(self._columns, self._against_array, self._weight_of, labels, out.numpy())
+        rows, labels = (self._of_rows, self._against_array), self._labels[self._turn][:n_rows]
+        self._run(kept.losses, kept.losses_on_threads, *rows, self._weight_of, labels, out.numpy())
         return out
 
     def descend(self, centroids: Tensor, means: Tensor, pace: Pace, most: int) -> Descended:
@@ -64,8 +67,9 @@ class CompactLoops(Compact, Descending):
             (pace.still or 0.0, pace.still is None, *pace.rounding),
             figures,
         )
-        one, several = (partial(descent.descend, *args, threads) for threads in (False, True))
-        made, n_empty, n_steps = run(one, several) if self._n_products >= _MANY else one()
+        loops = (partial(descent.descend, *args, threads) for threads in (1, get_num_threads()))
+        one, several = loops
+        made, n_empty, n_steps = self._run(one, several)
         self._turn, self._anew = (self._turn + made + (n_empty > 0)) % 2, False
         unfinished = None
         if n_empty:
@@ -77,7 +81,7 @@ class CompactLoops(Compact, Descending):
         for first, rows, origin in self._rows_of(new):
             found = kept.keep(rows, origin, first, self._weight_of, self._columns)
             of_all, weighted = of_all + found[0], weighted + found[1]
-        self._of_rows = self._columns[: count(self._n_rows)]
+        self._of_rows = self._columns[: -(-self._n_rows // RUN)]
         return of_all, weighted
 
     def _rows_of(self, new: slice) -> Iterator[tuple[int, Array, Array]]:
@@ -92,10 +96,11 @@ class CompactLoops(Compact, Descending):
 
     def _find_labels(self) -> None:
         args = self._of_rows, self._against_array, self._labels[self._turn]
-        if self._n_products >= _MANY:
-            run(kept.label_runs, kept.label_runs_on_threads, *args)
-        else:
-            kept.label_runs(*args)
+        self._run(kept.label_runs, kept.label_runs_on_threads, *args)
+
+    def _run(self, loop: Loop, on_threads: Loop, *args: Any) -> Any:
+        """Run a loop over all rows and centroids, on threads where that pays."""
+        return run(loop, on_threads, *args) if self._n_products >= _MANY else loop(*args)
 
     @property
     def _n_products(self) -> int:
@@ -105,7 +110,7 @@ class CompactLoops(Compact, Descending):
         before, now = self._labels[1 - self._turn], self._labels[self._turn]
         rows = self._of_rows, self._weight_of
         launch()
-        return kept.add_up(*rows, before, now, anew, self._all_totals, False)
+        return kept.add_up(*rows, before, now, anew, self._all_totals, 1)
 
     def _count_all(self) -> None:
         self._add_up(anew=True)

@@ -12,7 +12,7 @@ from torchkm.kernels.compiled.kept import add_up, label_runs, label_runs_on_thre
 
 
 @in_order
-def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, threads):
+def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, n_threads):
     """Make passes until they move the means little enough, or there is no room for figures.
 
     A pass that leaves a cluster without rows goes only as far as to find that out.
@@ -30,7 +30,7 @@ def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, t
         limits: movement that is none, and whether that is instead what the choice of the rows may
             cause; of a number the share that is rounding, and of its distance from the origin.
         figures: ``(p, 3)``, room for the inertia, movement and labels changed of each pass.
-        threads: whether to take several.
+        n_threads: how many to take.
 
     Returns:
         How many passes were finished, clusters without rows, and steps so far.
@@ -45,11 +45,11 @@ def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, t
             _aim_at(centroids, origin, aim, against)
         before, turn = labels[turn][:n], 1 - turn
         now = labels[turn][:n]
-        if threads:
+        if n_threads > 1:
             label_runs_on_threads(columns, against, now)
         else:
             label_runs(columns, against, now)
-        n_changed = add_up(columns, weights, before, now, anew and made == 0, totals, threads)
+        n_changed = add_up(columns, weights, before, now, anew and made == 0, totals, n_threads)
         n_empty = _empty(totals)
         inertia = squares - 2 * _across(totals, aim)
         figures[made, 0], figures[made, 2] = inertia, n_changed

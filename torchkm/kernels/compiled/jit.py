@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 
 # What the order of rounding may be changed for: nothing, or sums side by side.
@@ -84,3 +85,22 @@ def _stamp_of_sources() -> tuple[tuple[str, float, int], ...]:
     files = [*here.glob("*.py"), *here.parent.glob("*.py")]
     stats = [(file.name, file.stat()) for file in sorted(files)]
     return tuple((name, stat.st_mtime, stat.st_size) for name, stat in stats)
+
+
+# A loop on threads would have Numba do these on threads too, which it launches anew.
+
+
+@in_order
+def zeros_of_parts(n_parts, like):
+    """Return zeros ``like`` an array in the first half of ``(p, 2, ...)``, for each part.
+
+    The other half keeps threads off each other's lines of the cache.
+    """
+    return np.zeros((n_parts, 2, *like.shape), like.dtype)
+
+
+@in_order
+def add_parts(parts, total):
+    """Add the first half of ``parts (p, 2, ...)`` to their ``total (...)``."""
+    for part in range(len(parts)):
+        total += parts[part, 0]

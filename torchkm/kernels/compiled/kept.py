@@ -6,14 +6,24 @@ import numpy as np
 from numba import prange
 
 from torchkm.kernels.compact import ANEW
-from torchkm.kernels.compiled.columns import label_run, score, turn
-from torchkm.kernels.compiled.jit import in_order, on_threads, side_by_side
-from torchkm.kernels.layout import RUN
+from torchkm.kernels.compiled.columns import RUN, label_run, lead_run, turn
+from torchkm.kernels.compiled.jit import (
+    add_parts,
+    in_order,
+    on_threads,
+    side_by_side,
+    zeros_of_parts,
+)
 
-# Few clusters, and rows of so many bytes that their numbers, a run apart, drive each other out of
-# the first cache, are added up cluster by cluster: one takes the time of moving such a share of the
-# rows.
-_FEW, _WIDE, _PER_CHANGE = 5, 2**8, 32
+# So few clusters are added up one by one; that takes the time of moving such a share of the rows,
+# for each of them.
+_FEW, _PER_CLUSTER = 3, 1 / 20
+
+# Rows that a thread is given at once to tell what they lose.
+_ROWS = 32 * RUN
+
+# Labels to compare and numbers to add up that are worth several threads.
+_MANY = 2**16
 
 
 @in_order
@@ -43,9 +53,9 @@ def keep(rows, origin, first, weights, columns):
 @in_order
 def label_runs(columns, aims, labels):
     """Write ``labels (n,)`` of rows that are kept as ``columns (g, d, RUN)``."""
-    scores, best = np.empty(RUN, columns.dtype), np.empty(RUN, columns.dtype)
+    best, found = np.empty(RUN, columns.dtype), np.empty(RUN, np.int32)
     for run in range(len(columns)):
-        label_run(columns[run], aims, scores, best, labels[run * RUN : (run + 1) * RUN])
+        label_run(columns[run], aims, best, found, labels[run * RUN : (run + 1) * RUN])
 
 
 @on_threads
@@ -56,11 +66,11 @@ def label_runs_on_threads(columns, aims, labels):
 
 
 @in_order
-def add_up(columns, weights, before, now, anew, totals, threads):
+def add_up(columns, weights, before, now, anew, totals, n_threads):
     """Bring ``totals (k, d + 2)`` from the labels ``before (n,)`` to those of ``now``.
 
     They are sums, counts and numbers of members; ``weights (n,)`` may be none. ``anew``, or where
-    that takes less time, of all rows afresh, on several ``threads`` where each takes a cluster.
+    that takes less time, of all rows afresh, and on ``n_threads`` where that pays.
 
     Returns:
         How many have changed.
@@ -68,42 +78,68 @@ def add_up(columns, weights, before, now, anew, totals, threads):
     n_changed = 0
     for i in range(len(now)):
         n_changed += before[i] != now[i]
-    few = len(totals) <= _FEW or columns.shape[1] * columns.itemsize >= _WIDE
-    share = min(ANEW, len(totals) / _PER_CHANGE) if few else ANEW
-    if anew or n_changed > share * len(now):
+    few, n = len(totals) <= _FEW, len(now)
+    anew = anew or n_changed > n * (min(ANEW, len(totals) * _PER_CLUSTER) if few else ANEW)
+    if anew:
         totals[:] = 0
-        if few and threads:
-            _add_by_cluster_on_threads(columns, weights, now, totals)
-        elif few:
-            for c in range(len(totals)):
-                _add_cluster(columns, weights, now, c, totals[c])
-        else:
-            _add_by_row(columns, weights, now, totals)
-    elif n_changed:
+    n_numbers = n + 2 * (n if anew else n_changed) * columns.shape[1]
+    if n_threads > 1 and n_numbers >= _MANY:
+        _bring_on_threads(columns, weights, before, now, anew, totals, n_threads)
+    elif anew or n_changed:
+        _bring(columns, weights, before, now, anew, totals)
+    return n_changed
+
+
+@in_order
+def _bring(columns, weights, before, now, anew, totals):
+    """Add all rows to ``totals (k, d + 2)``, or take those that changed from one to another."""
+    if anew and len(totals) <= _FEW:
+        for c in range(len(totals)):
+            _add_cluster(columns, weights, now, c, totals[c])
+    elif anew:
+        _add_all(columns, weights, now, totals)
+    else:
         for i in range(len(now)):
             if before[i] != now[i]:
                 _add(columns, weights, i, -1.0, totals[before[i]])
                 _add(columns, weights, i, 1.0, totals[now[i]])
-    return n_changed
+
+
+@on_threads
+def _bring_on_threads(columns, weights, before, now, anew, totals, n_threads):
+    """Do what ``_bring`` does, on some threads."""
+    size = RUN * -(-len(columns) // n_threads)
+    parts = zeros_of_parts(n_threads, totals)
+    for part in prange(n_threads):
+        some = slice(part * size, (part + 1) * size)
+        runs = slice(part * size // RUN, (part + 1) * size // RUN)
+        of_some = before[some], now[some]
+        _bring(columns[runs], weights[some], of_some[0], of_some[1], anew, parts[part, 0])
+    add_parts(parts, totals)
 
 
 @in_order
 def losses(columns, aims, weights, labels, out):
     """Add to ``out (k,)`` how much worse the second best is for each of the rows labelled."""
-    scores, best = np.empty(RUN, columns.dtype), np.empty(RUN, columns.dtype)
-    second = np.empty(RUN, columns.dtype)
+    best, second = np.empty(RUN, columns.dtype), np.empty(RUN, columns.dtype)
     for run in range(-(-len(labels) // RUN)):
         some = labels[run * RUN : (run + 1) * RUN]
-        best[:] = second[:] = -np.inf
-        for c in range(len(aims)):
-            score(columns[run], aims[c], columns.shape[1], scores)
-            for i in range(len(some)):
-                scores[i] += aims[c, columns.shape[1]]
-                second[i] = max(second[i], min(best[i], scores[i]))
-                best[i] = max(best[i], scores[i])
+        lead_run(columns[run], aims, best, second)
         for i in range(len(some)):
             rise = 2 * np.float64(best[i] - second[i])
             out[some[i]] += rise * (weights[run * RUN + i] if len(weights) else 1.0)
+
+
+@on_threads
+def losses_on_threads(columns, aims, weights, labels, out):
+    """Do what ``losses`` does, on as many threads as there are."""
+    n_parts = -(-len(labels) // _ROWS)
+    parts = zeros_of_parts(n_parts, out)
+    for part in prange(n_parts):
+        some = slice(part * _ROWS, (part + 1) * _ROWS)
+        runs = columns[part * _ROWS // RUN :]
+        losses(runs, aims, weights[some], labels[some], parts[part, 0])
+    add_parts(parts, out)
 
 
 @in_order
@@ -119,7 +155,7 @@ def _add(columns, weights, i, sign, total):
 
 
 @in_order
-def _add_by_row(columns, weights, labels, totals):
+def _add_all(columns, weights, labels, totals):
     """Add all rows to ``totals (k, d + 2)``, one after the other."""
     d = columns.shape[1]
     for run in range(-(-len(labels) // RUN)):
@@ -131,12 +167,6 @@ def _add_by_row(columns, weights, labels, totals):
                 total[j] += weight * np.float64(block[j, i])
             total[d] += weight
             total[d + 1] += weight > 0
-
-
-@on_threads
-def _add_by_cluster_on_threads(columns, weights, labels, totals):
-    for c in prange(len(totals)):
-        _add_cluster(columns, weights, labels, c, totals[c])
 
 
 @side_by_side

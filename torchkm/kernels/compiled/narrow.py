@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from torchkm.kernels.compiled.columns import label_run, measure_run, squares_of, turn
-from torchkm.kernels.compiled.jit import in_order, on_threads, side_by_side
-from torchkm.kernels.compiled.rivals import dot
-from torchkm.kernels.layout import RUN
+from torchkm.kernels.compiled.columns import (
+    RUN,
+    label_run,
+    measure_run,
+    room,
+    turn,
+)
+from torchkm.kernels.compiled.jit import (
+    add_parts,
+    in_order,
+    on_threads,
+    side_by_side,
+    zeros_of_parts,
+)
 
 # Rows that a thread takes at a time: so few that threads have about as many.
-_ROWS = 4 * RUN
+_ROWS = 8 * RUN
 
 
 @in_order
@@ -20,15 +30,15 @@ def label(rows, origin, aims, labels):
 
     Rows are measured from the ``origin (d,)``, as ``aims (k, d + 1)`` are.
     """
-    n, d = rows.shape
-    columns = np.empty((d, RUN), origin.dtype)
-    scores, best = np.empty(RUN, origin.dtype), np.empty(RUN, origin.dtype)
+    columns, best, found, norms = _room(origin)
     squares = 0.0
-    for start in range(0, n, RUN):
-        some = slice(start, min(start + RUN, n))
+    for start in range(0, len(rows), RUN):
+        some = slice(start, min(start + RUN, len(rows)))
         turn(rows[some], origin, columns, 0)
-        squares += squares_of(columns, len(rows[some]))
-        label_run(columns, aims, scores, best, labels[some])
+        label_run(columns, aims, best, found, labels[some])
+        measure_run(columns, norms)
+        for i in range(len(rows[some])):
+            squares += norms[i]
     return squares
 
 
@@ -48,14 +58,16 @@ def read(rows, origin, aims, weights, labels, sq_distances, counts, sums):
 
     As ``add`` does, or not at all where there are no ``counts``.
     """
-    n, d = rows.shape
-    columns = np.empty((d, RUN), origin.dtype)
-    scores, best = np.empty(RUN, origin.dtype), np.empty(RUN, origin.dtype)
-    for start in range(0, n, RUN):
-        some = slice(start, min(start + RUN, n))
+    columns, best, found, norms = _room(origin)
+    for start in range(0, len(rows), RUN):
+        some = slice(start, min(start + RUN, len(rows)))
         turn(rows[some], origin, columns, 0)
-        label_run(columns, aims, scores, best, labels[some])
-        measure_run(columns, best, scores, sq_distances[some])
+        label_run(columns, aims, best, found, labels[some])
+        measure_run(columns, norms)
+        out = sq_distances[some]
+        for i in range(len(out)):
+            sq_distance = norms[i] - 2 * best[i]
+            out[i] = 0 if sq_distance < 0 else sq_distance  # a NaN stays one
     if len(counts):
         add(rows, weights, labels, counts, sums)
 
@@ -64,27 +76,14 @@ def read(rows, origin, aims, weights, labels, sq_distances, counts, sums):
 def read_on_threads(rows, origin, aims, weights, labels, sq_distances, counts, sums):
     """Do what ``read`` does, on as many threads as there are."""
     n_parts = -(-len(rows) // _ROWS)
-    all_counts = np.zeros((n_parts, len(counts)))
-    all_sums = np.zeros((n_parts, sums.shape[0], sums.shape[1]))
+    all_counts, all_sums = zeros_of_parts(n_parts, counts), zeros_of_parts(n_parts, sums)
     for part in prange(n_parts):
         some = slice(part * _ROWS, (part + 1) * _ROWS)
         into = labels[some], sq_distances[some]
-        totals = all_counts[part], all_sums[part]
+        totals = all_counts[part, 0], all_sums[part, 0]
         read(rows[some], origin, aims, weights[some], into[0], into[1], totals[0], totals[1])
-    for part in range(n_parts):
-        counts += all_counts[part]
-        sums += all_sums[part]
-
-
-@in_order
-def measure(rows, best, sq_distances):
-    """Write the ``sq_distances (n,)`` that the best scores ``(n,)`` of ``rows (n, d)`` stand for.
-
-    Rows are given from the origin.
-    """
-    for i in range(len(rows)):
-        sq_distance = dot(rows[i], rows[i]) - 2 * best[i]
-        sq_distances[i] = 0 if sq_distance < 0 else sq_distance  # a NaN stays one
+    add_parts(all_counts, counts)
+    add_parts(all_sums, sums)
 
 
 @side_by_side
@@ -123,3 +122,11 @@ def add(rows, weights, labels, counts, sums):
         for j in range(rows.shape[1]):
             total[j] += weight * np.float64(rows[i, j])
         counts[c] += weight
+
+
+@in_order
+def _room(origin):
+    """Return room for columns, and for the best score, whose it is, and the norm of each row."""
+    dtype = origin.dtype
+    columns, found = room(len(origin), origin), np.empty(RUN, np.int32)
+    return columns, np.empty(RUN, dtype), found, np.empty(RUN, dtype)
