@@ -14,7 +14,6 @@ from proving import (
 import torchkm
 from torchkm.kernels import (
     bfloat16,
-    compiled,
     int8,
     labels,
     looks,
@@ -51,7 +50,6 @@ def look_along_directions(monkeypatch):
         "bfloat16, doubts left",
         "own dtype",
         "own dtype, in loops",
-        "own dtype, multiplied in loops",
         "directions",
     ]
 )
@@ -61,9 +59,7 @@ def product(request, monkeypatch):
         multiply_in_eight_bits(monkeypatch)
     if request.param.endswith("in loops"):
         pytest.importorskip("numba")
-        multiplied = request.param.endswith("multiplied in loops")
-        monkeypatch.setattr(compiled, "outdoes_products", lambda: multiplied)
-        monkeypatch.setattr(proof, "_fewest_in_eight_bits", lambda: 1)
+        monkeypatch.setattr(proof, "_SEVERAL", 1)
         monkeypatch.setattr(proof, "_FEW", 10**9)
     else:
         leave_loops(monkeypatch)

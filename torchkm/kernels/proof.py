@@ -24,9 +24,9 @@ _WIDE, _ENOUGH_NUMBERS = 128, 2**20
 # distances are taken; and how many rows pay for making ready.
 _WORTH_A_LOOK, _ENOUGH_ROWS = 2**19, 2**12
 
-# Centroids up to which, in loops, rows are best scored as they are: to round them takes longer. And
-# the same where loops outdo the product.
-_FEW, _FEWER = 48, 24
+# In loops: centroids up to which rows are scored as they are, and from which on they are rounded,
+# which takes longer for fewer.
+_FEW, _SEVERAL = 48, 48
 
 
 def pays(x: Tensor) -> bool:
@@ -65,9 +65,9 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     if eight_bits is not None:
         yield eight_bits(centroids, n)
     if k <= _FEW and compiled.available():
-        from torchkm.kernels.compiled.look import FewLoops, PlainLoops
+        from torchkm.kernels.compiled.look import FewLoops
 
-        yield (FewLoops if compiled.outdoes_products() else PlainLoops)(centroids, n)
+        yield FewLoops(centroids, n)
     if k > 1 and bfloat16.pays_for(x, k):
         yield InBfloat16(centroids, n)
     elif n >= _ENOUGH_ROWS and is_worth_it(k, d, centroids.dtype, _WORTH_A_LOOK):
@@ -77,13 +77,8 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
 
 def _in_eight_bits(x: Tensor, k: int) -> Callable[[Tensor, int], Product] | None:
     """Return what multiplies rows in eight bits, or None where that does not pay."""
-    if compiled.available() and int8.pays_in_loops_for(x, k, _fewest_in_eight_bits()):
+    if compiled.available() and int8.pays_in_loops_for(x, k, _SEVERAL):
         from torchkm.kernels.compiled.look import InInt8Loops
 
         return InInt8Loops
     return InInt8 if int8.pays_for(x, k) else None
-
-
-def _fewest_in_eight_bits() -> int:
-    """Return from how many centroids on eight bits pay, where loops round rows."""
-    return _FEWER if compiled.outdoes_products() else _FEW

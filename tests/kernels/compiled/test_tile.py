@@ -11,7 +11,15 @@ pytest.importorskip("numba")
 
 from llvmlite import binding
 
-from torchkm.kernels.compiled.columns import RUN, label_run, lead_run, measure_run, room, turn
+from torchkm.kernels.compiled.columns import (
+    RUN,
+    add_squares,
+    label_run,
+    lead_run,
+    room,
+    score_run,
+    turn,
+)
 
 
 def run_of(d, dtype, seed=0):
@@ -98,17 +106,33 @@ def test_columns_begin_where_a_line_of_the_cache_does():
         assert room(d, np.zeros(1, np.float32)).ctypes.data % 64 == 0
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [1, 7, 8, 30, RUN])
-def test_rows_are_laid_side_by_side(n):
+@pytest.mark.parametrize(("first", "d"), [(0, 11), (0, 3), (2, 19), (1, 8)])
+def test_rows_are_laid_side_by_side(first, d, n, dtype):
     generator = np.random.default_rng(0)
-    rows, origin = generator.normal(size=(n, 11)), generator.normal(size=11)
-    columns = np.zeros((11, RUN))
-    turn(rows, origin, columns, RUN - n)
-    assert (columns[:, RUN - n :] == (rows - origin).T).all()
+    rows = generator.normal(size=(n, first + d + 1)).astype(dtype)
+    origin = generator.normal(size=first + d + 1).astype(dtype)
+    columns = np.zeros((d, RUN), dtype)
+    turn(rows, first, origin, columns, RUN - n)
+    assert (columns[:, RUN - n :] == (rows - origin).T[first : first + d]).all()
     assert not columns[:, : RUN - n].any()
-    norms = np.empty(RUN)
-    measure_run(columns, norms)
-    np.testing.assert_allclose(norms, (columns**2).sum(0))
+    norms = np.ones(RUN, dtype)
+    add_squares(columns, norms)
+    np.testing.assert_allclose(norms, 1 + (columns**2).sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [1, 2, 7, 8])
+def test_scores_of_parts_of_rows_add_up(k, dtype):
+    columns, generator = run_of(9, dtype)
+    aims = generator.normal(size=(k, 10)).astype(dtype)
+    parts = aims[:, [0, 1, 2, 3, 3]].copy(), aims[:, 4:].copy()
+    parts[0][:, 4] = 0
+    scores = np.zeros((k, RUN), dtype)
+    for part, some in zip(parts, (columns[:4], columns[4:]), strict=True):
+        score_run(some, part, scores)
+    np.testing.assert_allclose(scores, scores_of(columns, aims), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("fewer", ["avx512", "avx"])

@@ -38,20 +38,6 @@ def pays_for(k: int, d: int) -> bool:
     return (d <= _WIDE or k * d <= _FEW) and available()
 
 
-@cache
-def outdoes_products() -> bool:
-    """Return whether loops multiply rows with few centroids sooner than torch's product does.
-
-    That is MKL's, which is slow at it on CPUs of another maker.
-    """
-    if not torch.backends.mkl.is_available():
-        return False
-    from llvmlite import binding
-
-    host: str = binding.get_host_cpu_name()
-    return host.startswith("znver")
-
-
 def reader_of(x: Any, centroids: Tensor, unit_rows: bool) -> ModuleType | None:
     """Return what reads rows ``x (n, d)`` once, in loops, or None where that does not pay.
 

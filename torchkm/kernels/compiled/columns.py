@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from torchkm.kernels.compiled.jit import in_order
-from torchkm.kernels.compiled.tile import WIDTH, take_best, take_two_best
+from torchkm.kernels.compiled.tile import WIDTH, add_scores, take_best, take_two_best
+from torchkm.kernels.compiled.turning import SIDE, turn_eight
 
 # Rows that lie side by side: as many as a tile takes, in any dtype, or some tiles; and so few that
 # their numbers, a run apart, do not drive each other out of the first cache.
@@ -29,30 +30,39 @@ def room(d, like):
 
 
 @in_order
-def turn(rows, origin, columns, at):
-    """Write ``rows (r, d)`` less the ``origin (d,)`` to ``columns (d, RUN)``, from ``at`` on.
+def turn(rows, first, origin, columns, at):
+    """Write ``rows (r, d)`` less the ``origin (d,)`` to ``columns (m, RUN)``, from ``at`` on.
 
-    Eight at a time, so that what is written to a column lies side by side.
+    Of each as many numbers as there are columns, from the ``first`` on. Eight rows at a time, so
+    that what is written to a column lies side by side.
     """
-    n, d = rows.shape
-    whole = n - n % 8
-    for i in range(0, whole, 8):
-        r0, r1, r2, r3 = rows[i], rows[i + 1], rows[i + 2], rows[i + 3]
-        r4, r5, r6, r7 = rows[i + 4], rows[i + 5], rows[i + 6], rows[i + 7]
-        to = at + i
-        for j in range(d):
-            zero = origin[j]
-            columns[j, to] = r0[j] - zero
-            columns[j, to + 1] = r1[j] - zero
-            columns[j, to + 2] = r2[j] - zero
-            columns[j, to + 3] = r3[j] - zero
-            columns[j, to + 4] = r4[j] - zero
-            columns[j, to + 5] = r5[j] - zero
-            columns[j, to + 6] = r6[j] - zero
-            columns[j, to + 7] = r7[j] - zero
+    n, d = len(rows), len(columns)
+    whole, square = n - n % SIDE, d - d % SIDE
+    for i in range(0, whole, SIDE):
+        for j in range(0, square, SIDE):
+            turn_eight(rows, i, first + j, origin, columns, j, at + i)
+        if square < d:
+            _turn_rest(rows[i : i + SIDE], first, origin, columns, square, at + i)
     for i in range(whole, n):
         for j in range(d):
-            columns[j, at + i] = rows[i, j] - origin[j]
+            columns[j, at + i] = rows[i, first + j] - origin[first + j]
+
+
+@in_order
+def _turn_rest(rows, first, origin, columns, start, at):
+    """Write to ``columns (m, RUN)`` what ``turn`` does of eight rows, from the ``start`` on."""
+    r0, r1, r2, r3 = rows[0], rows[1], rows[2], rows[3]
+    r4, r5, r6, r7 = rows[4], rows[5], rows[6], rows[7]
+    for j in range(start, len(columns)):
+        zero, number = origin[first + j], first + j
+        columns[j, at] = r0[number] - zero
+        columns[j, at + 1] = r1[number] - zero
+        columns[j, at + 2] = r2[number] - zero
+        columns[j, at + 3] = r3[number] - zero
+        columns[j, at + 4] = r4[number] - zero
+        columns[j, at + 5] = r5[number] - zero
+        columns[j, at + 6] = r6[number] - zero
+        columns[j, at + 7] = r7[number] - zero
 
 
 @in_order
@@ -64,7 +74,7 @@ def label_run(columns, aims, best, found, labels):
     best[:] = -np.inf
     found[:] = 0
     for start in range(0, RUN, WIDTH // columns.itemsize):
-        take_best(columns, aims, start, best, found)
+        take_best(columns, aims, start, (best, found))
     for i in range(len(labels)):
         labels[i] = found[i]
 
@@ -74,13 +84,19 @@ def lead_run(columns, aims, best, second):
     """Write the ``best`` and ``second`` best score ``(RUN,)`` of each of ``columns (d, RUN)``."""
     best[:] = second[:] = -np.inf
     for start in range(0, RUN, WIDTH // columns.itemsize):
-        take_two_best(columns, aims, start, best, second)
+        take_two_best(columns, aims, start, (best, second))
 
 
 @in_order
-def measure_run(columns, norms):
-    """Write the squared ``norms (RUN,)`` of all ``columns (d, RUN)``."""
-    norms[:] = 0
+def score_run(columns, aims, scores):
+    """Add to ``scores (k, RUN)`` those of ``columns (d, RUN)`` by ``aims (k, > d)``."""
+    for start in range(0, RUN, WIDTH // columns.itemsize):
+        add_scores(columns, aims, start, (scores,))
+
+
+@in_order
+def add_squares(columns, norms):
+    """Add the squares of ``columns (d, RUN)`` to the squared ``norms (RUN,)``."""
     for j in range(len(columns)):
         for i in range(RUN):
             norms[i] += columns[j, i] * columns[j, i]

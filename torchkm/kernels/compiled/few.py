@@ -1,4 +1,4 @@
-"""Wide rows against few centroids: multiplied and looked through while they are in cache.
+"""Wide rows against few centroids: scored part by part, and looked through while they are in cache.
 
 A library's product of so few columns waits for memory, and so does the loop that looks through its
 scores; here rows are read once.
@@ -9,65 +9,87 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from torchkm.kernels.compiled.jit import in_order, on_threads, side_by_side
-from torchkm.kernels.compiled.rivals import ROWS
-from torchkm.kernels.compiled.scores import settle
+from torchkm.kernels.compiled.columns import RUN, add_squares, room, score_run, turn
+from torchkm.kernels.compiled.jit import in_order, on_threads
+from torchkm.kernels.compiled.rivals import nearest
 
-# Centroids that are multiplied at once, with two rows: their sums, and what is read for them, just
-# fit a CPU's registers.
-TILE = 5
+# Bytes of a row in a part, at most: those of a run stay in the first cache.
+PART = 2**9
+
+# Rows that a thread takes at a time.
+_ROWS = 4 * RUN
 
 
 @in_order
-def label(rows, centroids, exact, rounding, labels, leads):
-    """Find the best of ``k`` centroids for each row, and its lead, as ``scores.settle`` does.
+def label(rows, aims, given, rounding, labels, leads):
+    """Find the best of ``k`` centroids for each row, and by how much it leads.
 
-    Against ``centroids (c, d)``, where ``c`` is ``k`` rounded up to whole tiles.
+    Args:
+        rows: ``(n, d)``.
+        aims: for each part of the rows, what they are scored by there ``(p, k, s + 1)``: centroids,
+            and behind them what is added for a score.
+        given: centroids as near to the rows as scores tell ``(k, d)``.
+        rounding: what the difference of two scores loses, for each unit of a row's norm and
+            whatever the row, and that of squared distances for each unit of them.
+        labels: where they go ``(n,)``.
+        leads: where it goes how far they lead ``(n,)``, above zero where they are proven.
     """
-    product = np.empty((ROWS, len(centroids)), rows.dtype)
-    for start in range(0, len(rows), ROWS):
-        some = slice(start, min(start + ROWS, len(rows)))
-        _multiply(rows[some], centroids, product)
-        settle(rows[some], product, exact, rounding, labels[some], leads[some])
+    d, size, zero = rows.shape[1], aims.shape[2] - 1, np.zeros(rows.shape[1], rows.dtype)
+    columns, norms = room(size, zero), np.empty(RUN, rows.dtype)
+    scores = np.empty((aims.shape[1], RUN), rows.dtype)
+    for start in range(0, len(rows), RUN):
+        some = slice(start, min(start + RUN, len(rows)))
+        scores[:] = 0
+        norms[:] = 0
+        for part in range(len(aims)):
+            first = part * size
+            of_part = columns[: min(size, d - first)]
+            turn(rows[some], first, zero, of_part, 0)
+            score_run(of_part, aims[part], scores)
+            add_squares(of_part, norms)
+        _settle(rows[some], scores, norms, given, rounding, labels[some], leads[some])
 
 
 @on_threads
-def label_on_threads(rows, centroids, exact, rounding, labels, leads):
+def label_on_threads(rows, aims, given, rounding, labels, leads):
     """Do what ``label`` does, on as many threads as there are."""
-    for part in prange(-(-len(rows) // ROWS)):
-        some = slice(part * ROWS, (part + 1) * ROWS)
-        label(rows[some], centroids, exact, rounding, labels[some], leads[some])
+    for part in prange(-(-len(rows) // _ROWS)):
+        some = slice(part * _ROWS, (part + 1) * _ROWS)
+        label(rows[some], aims, given, rounding, labels[some], leads[some])
 
 
 @in_order
-def _multiply(rows, centroids, product):
-    """Write the ``product (>= r, c)`` of ``rows (r, d)`` and ``centroids (c, d)``."""
-    last = len(rows) - 1
-    for i in range(0, len(rows), 2):
-        other = min(i + 1, last)
-        for c in range(0, len(centroids), TILE):
-            tile = product[i, c : c + TILE], product[other, c : c + TILE]
-            _multiply_two(rows[i], rows[other], centroids[c : c + TILE], tile[0], tile[1])
+def _settle(rows, scores, norms, given, rounding, labels, leads):
+    """Write labels and leads of ``rows (r, d)`` by their ``scores (k, RUN)``."""
+    best, second = np.full(RUN, -np.inf, rows.dtype), np.full(RUN, -np.inf, rows.dtype)
+    found, rivals = np.zeros(RUN, np.int32), np.empty(len(scores), np.int64)
+    for c in range(len(scores)):
+        for i in range(RUN):
+            score = scores[c, i]
+            better = score > best[i]
+            less = best[i] if better else score
+            second[i] = less if less > second[i] else second[i]
+            best[i] = score if better else best[i]
+            found[i] = np.int32(c) if better else found[i]
+    per_norm, lost, per_sq_distance = rounding
+    for i in range(len(rows)):
+        labels[i], leads[i] = 0, -1
+        norm = np.sqrt(norms[i])
+        if not norm < np.inf:
+            continue
+        margin = norm * per_norm + lost
+        labels[i], leads[i] = found[i], best[i] - second[i] - margin
+        if not leads[i] > 0:
+            n_rivals = _near(scores, i, best[i] - margin, rivals)
+            labels[i], leads[i] = nearest(rows[i], rivals[:n_rivals], given, per_sq_distance)
 
 
-@side_by_side
-def _multiply_two(row, other, centroids, of_row, of_other):
-    """Write the products ``(TILE,)`` of two rows ``(d,)`` and ``centroids (TILE, d)``."""
-    c0, c1, c2, c3, c4 = centroids[0], centroids[1], centroids[2], centroids[3], centroids[4]
-    zero = row.dtype.type(0)
-    p0, p1, p2, p3, p4 = zero, zero, zero, zero, zero
-    q0, q1, q2, q3, q4 = zero, zero, zero, zero, zero
-    for j in range(len(row)):
-        x, y = row[j], other[j]
-        p0 += x * c0[j]
-        p1 += x * c1[j]
-        p2 += x * c2[j]
-        p3 += x * c3[j]
-        p4 += x * c4[j]
-        q0 += y * c0[j]
-        q1 += y * c1[j]
-        q2 += y * c2[j]
-        q3 += y * c3[j]
-        q4 += y * c4[j]
-    of_row[0], of_row[1], of_row[2], of_row[3], of_row[4] = p0, p1, p2, p3, p4
-    of_other[0], of_other[1], of_other[2], of_other[3], of_other[4] = q0, q1, q2, q3, q4
+@in_order
+def _near(scores, i, least, rivals):
+    """Write which of the ``scores (k, RUN)`` of row ``i`` are no less; return how many."""
+    n_rivals = 0
+    for c in range(len(scores)):
+        if not scores[c, i] < least:
+            rivals[n_rivals] = c
+            n_rivals += 1
+    return n_rivals

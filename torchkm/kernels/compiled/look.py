@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchkm.kernels import int8
-from torchkm.kernels.compiled import eight_bits, few, scores
+from torchkm.kernels.compiled import eight_bits, few
 from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
@@ -71,43 +71,25 @@ class InInt8Loops:
 
 
 class FewLoops:
-    """Scores in the dtype of the centroids, of which there are few, multiplied in loops too."""
+    """Scores in the dtype of the centroids, of which there are few."""
 
     def __init__(self, given: Tensor, n: int) -> None:
         (k, d), centred = given.shape, Centred.about(given.mean(0), given)
         self._dtype, self.size = given.dtype, _rows_at_once(n, k, d)
-        self._rounding = _rounding(centred)
-        self._exact = centred.bias.numpy(), given.contiguous().numpy()
-        centroids = given.new_zeros(-(-k // few.TILE) * few.TILE, d)
-        centroids[:k] = centred.centroids
-        self._centroids = centroids.numpy()
+        self._rounding, self._given = _rounding(centred), given.contiguous().numpy()
+        n_parts = -(-d * given.itemsize // few.PART)
+        size = -(-d // (8 * n_parts)) * 8
+        aims = given.new_zeros(-(-d // size), k, size + 1)
+        for part, some in zip(aims, centred.centroids.split(size, 1), strict=True):
+            part[:, : some.shape[1]] = some
+        aims[-1, :, some.shape[1]] = centred.bias
+        self._aims = aims.numpy()
 
     def score(self, rows: Tensor, found: Found) -> bool:
         """Fill in what is ``found`` of ``rows (b, d)``: labels and leads."""
-        numbers = rows.to(self._dtype).contiguous().numpy(), self._centroids
+        numbers = rows.to(self._dtype).contiguous().numpy(), self._aims, self._given
         into = found.labels.numpy(), found.leads.numpy()
-        run(few.label, few.label_on_threads, *numbers, self._exact, self._rounding, *into)
-        return True
-
-
-class PlainLoops:
-    """Scores in the dtype of the centroids."""
-
-    def __init__(self, given: Tensor, n: int) -> None:
-        centred = Centred.about(given.mean(0), given)
-        self._dtype, self.size = given.dtype, _rows_at_once(n, *given.shape)
-        # Turned around once, the product need not do it.
-        self._columns, self._rounding = centred.centroids.T.contiguous(), _rounding(centred)
-        self._exact = centred.bias.numpy(), given.contiguous().numpy()
-        self._product = room("product", self.size, len(given), given.dtype)
-
-    def score(self, rows: Tensor, found: Found) -> bool:
-        """Fill in what is ``found`` of ``rows (b, d)``: labels and leads."""
-        rows, product = rows.to(self._dtype).contiguous(), self._product[: len(rows)]
-        torch.mm(rows, self._columns, out=product)
-        numbers = rows.numpy(), product.numpy(), self._exact, self._rounding
-        into = found.labels.numpy(), found.leads.numpy()
-        run(scores.settle, scores.settle_on_threads, *numbers, *into)
+        run(few.label, few.label_on_threads, *numbers, self._rounding, *into)
         return True
 
 

@@ -7,8 +7,8 @@ from numba import prange
 
 from torchkm.kernels.compiled.columns import (
     RUN,
+    add_squares,
     label_run,
-    measure_run,
     room,
     turn,
 )
@@ -34,9 +34,10 @@ def label(rows, origin, aims, labels):
     squares = 0.0
     for start in range(0, len(rows), RUN):
         some = slice(start, min(start + RUN, len(rows)))
-        turn(rows[some], origin, columns, 0)
+        turn(rows[some], 0, origin, columns, 0)
         label_run(columns, aims, best, found, labels[some])
-        measure_run(columns, norms)
+        norms[:] = 0
+        add_squares(columns, norms)
         for i in range(len(rows[some])):
             squares += norms[i]
     return squares
@@ -61,9 +62,10 @@ def read(rows, origin, aims, weights, labels, sq_distances, counts, sums):
     columns, best, found, norms = _room(origin)
     for start in range(0, len(rows), RUN):
         some = slice(start, min(start + RUN, len(rows)))
-        turn(rows[some], origin, columns, 0)
+        turn(rows[some], 0, origin, columns, 0)
         label_run(columns, aims, best, found, labels[some])
-        measure_run(columns, norms)
+        norms[:] = 0
+        add_squares(columns, norms)
         out = sq_distances[some]
         for i in range(len(out)):
             sq_distance = norms[i] - 2 * best[i]

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_INDEX, _WHOLE = ir.IntType(64), ir.IntType(32)
+from torchkm.kernels.compiled.registers import INDEX, WHOLE, Registers, arrays_of, lengths
 
 # Centroids that are scored at once, at most.
 _AT_ONCE = 4
@@ -44,114 +44,100 @@ WIDTH = _BYTES * _N_REGISTERS
 class _Tile:
     """Writes LLVM's instructions for rows in ``columns (d, r)``, from ``start`` on.
 
-    They are scored by ``aims (k, > d)``; what is known of the scores is in arrays ``(r,)``.
+    They are scored by ``aims (k, > d)``; what is known of the scores is in some arrays.
     """
 
-    def __init__(self, context: Any, builder: Any, kinds: list[Any], values: list[Any]) -> None:
-        self._build = builder
+    def __init__(self, context: Any, builder: Any, kinds: Any, values: Any) -> None:
+        columns, self._aims = arrays_of(context, builder, kinds, values)
+        known = cgutils.unpack_tuple(builder, values[3])
+        self._known = arrays_of(context, builder, kinds[3], known)
+        self._build, self._start = builder, values[2]
         self._lanes = _BYTES * 8 // kinds[0].dtype.bitwidth
-        columns, self._aims, *known = (
-            context.make_array(kind)(context, builder, value)
-            for kind, value in zip(kinds, values, strict=True)
-            if isinstance(kind, types.Array)
-        )
-        start = values[2]
-        (self._d, self._run), (k, self._width) = (
-            [builder.extract_value(array.shape, axis) for axis in (0, 1)]
-            for array in (columns, self._aims)
-        )
-        self._k, self._columns = k, builder.gep(columns.data, [start])
-        self._known = [builder.gep(array.data, [start]) for array in known]
-        self._numbers = ir.VectorType(context.get_data_type(kinds[0].dtype), self._lanes)
-        self._wholes = ir.VectorType(_WHOLE, self._lanes)
+        self._registers = Registers(context, builder, kinds[0].dtype, self._lanes)
+        self._d, self._run = lengths(builder, columns, 2)
+        self._k, self._width = lengths(builder, self._aims, 2)
+        self._columns = builder.gep(columns.data, [self._start])
 
     def write(self, note: Note) -> None:
         """Write what scores the rows by all aims, and ``note`` what is known of the scores."""
         build, k = self._build, self._k
-        whole = build.and_(k, _INDEX(-_AT_ONCE))
-        with cgutils.for_range_slice(build, _INDEX(0), whole, _INDEX(_AT_ONCE)) as (first, _):
+        whole = build.and_(k, INDEX(-_AT_ONCE))
+        with cgutils.for_range_slice(build, INDEX(0), whole, INDEX(_AT_ONCE)) as (first, _):
             self._score_by(_AT_ONCE, first, note)
         for n in (2, 1):  # what is left of them
-            with build.if_then(build.icmp_signed("!=", build.and_(k, _INDEX(n)), _INDEX(0))):
-                self._score_by(n, build.and_(k, _INDEX(-2 * n)), note)
+            with build.if_then(build.icmp_signed("!=", build.and_(k, INDEX(n)), INDEX(0))):
+                self._score_by(n, build.and_(k, INDEX(-2 * n)), note)
 
-    def note_label(self, scores: list[Any], numbers: list[Any], best: Any, found: Any) -> None:
-        """Write the ``best`` of scores where these are better, and whose they are."""
-        build = self._build
-        top, label = self._read(best, self._numbers), self._read(found, self._wholes)
+    def note_label(self, scores: list[Any], numbers: list[Any], register: int) -> None:
+        """Write the best of the scores where these are better, and whose they are."""
+        build, registers = self._build, self._registers
+        best, found = (self._of_rows(array, register) for array in self._known)
+        top, label = (
+            registers.read(best, registers.numbers),
+            registers.read(found, registers.wholes),
+        )
         for score, number in zip(scores, numbers, strict=True):
-            better = build.fcmp_ordered(">", score, top)
-            top, label = build.select(better, score, top), build.select(better, number, label)
-        self._write(top, best)
-        self._write(label, found)
+            better, whose = build.fcmp_ordered(">", score, top), build.trunc(number, WHOLE)
+            top = build.select(better, score, top)
+            label = build.select(better, registers.spread(whose), label)
+        registers.write(top, best)
+        registers.write(label, found)
 
-    def note_second(self, scores: list[Any], _: list[Any], best: Any, second: Any) -> None:
-        """Write the ``best`` and the ``second`` best of scores where these are better."""
-        build = self._build
-        top, runner_up = (self._read(place, self._numbers) for place in (best, second))
+    def note_second(self, scores: list[Any], _: list[Any], register: int) -> None:
+        """Write the best and the second best of the scores where these are better."""
+        build, registers = self._build, self._registers
+        places = [self._of_rows(array, register) for array in self._known]
+        top, second = (registers.read(place, registers.numbers) for place in places)
         for score in scores:
             better = build.fcmp_ordered(">", score, top)
             top, less = build.select(better, score, top), build.select(better, top, score)
-            closer = build.fcmp_ordered(">", less, runner_up)
-            runner_up = build.select(closer, less, runner_up)
-        self._write(top, best)
-        self._write(runner_up, second)
+            second = build.select(build.fcmp_ordered(">", less, second), less, second)
+        for value, place in zip((top, second), places, strict=True):
+            registers.write(value, place)
+
+    def note_sum(self, scores: list[Any], numbers: list[Any], register: int) -> None:
+        """Add the scores to what is known of them."""
+        registers, (known,) = self._registers, self._known
+        for score, number in zip(scores, numbers, strict=True):
+            row = self._build.mul(number, self._run)
+            place = self._build.gep(self._of_rows(known, register), [row])
+            before = registers.read(place, registers.numbers)
+            registers.write(self._build.fadd(before, score), place)
 
     def _score_by(self, n: int, first: Any, note: Note) -> None:
         """Write what scores the rows by ``n`` aims from the ``first`` on."""
         build = self._build
-        numbers = [build.add(first, _INDEX(c)) for c in range(n)]
+        numbers = [build.add(first, INDEX(c)) for c in range(n)]
         aims = [build.gep(self._aims.data, [build.mul(number, self._width)]) for number in numbers]
         sums = self._products(aims)
-        biases = [self._spread(build.load(build.gep(aim, [self._d]))) for aim in aims]
-        whose = [self._spread(build.trunc(number, _WHOLE)) for number in numbers]
+        biases = [self._registers.spread(build.load(build.gep(aim, [self._d]))) for aim in aims]
         for register in range(_N_REGISTERS):
             of_register = zip(sums, biases, strict=True)
             scores = [build.fadd(build.load(each[register]), bias) for each, bias in of_register]
-            note(self, scores, whose, *(self._from(place, register) for place in self._known))
+            note(self, scores, numbers, register)
 
     def _products(self, aims: list[Any]) -> list[list[Any]]:
         """Write the loop over numbers; return where its sums are, which LLVM keeps in registers."""
-        build, none = self._build, ir.Constant(self._numbers, [0.0] * self._lanes)
-        registers = range(_N_REGISTERS)
-        sums = [[cgutils.alloca_once_value(build, none) for _ in registers] for _ in aims]
+        build, registers = self._build, self._registers
+        none = ir.Constant(registers.numbers, [0.0] * self._lanes)
+        of_rows = range(_N_REGISTERS)
+        sums = [[cgutils.alloca_once_value(build, none) for _ in of_rows] for _ in aims]
         with cgutils.for_range(build, self._d) as loop:
             column = build.gep(self._columns, [build.mul(loop.index, self._run)])
-            rows = [self._read(self._from(column, each), self._numbers) for each in registers]
+            rows = [registers.read(registers.after(column, n), registers.numbers) for n in of_rows]
             for aim, of_aim in zip(aims, sums, strict=True):
-                number = self._spread(build.load(build.gep(aim, [loop.index])))
+                number = registers.spread(build.load(build.gep(aim, [loop.index])))
                 for some, total in zip(rows, of_aim, strict=True):
                     product = build.fmul(some, number, flags=("contract",))
                     build.store(build.fadd(build.load(total), product, flags=("contract",)), total)
         return sums
 
-    def _from(self, place: Any, register: int) -> Any:
-        """Write a place so many registers further on."""
-        return self._build.gep(place, [_INDEX(register * self._lanes)])
-
-    def _read(self, place: Any, kind: Any) -> Any:
-        return self._build.load(self._as(kind, place), align=self._alignment(kind))
-
-    def _write(self, value: Any, place: Any) -> None:
-        kind = value.type
-        self._build.store(value, self._as(kind, place), align=self._alignment(kind))
-
-    def _as(self, kind: Any, place: Any) -> Any:
-        return self._build.bitcast(place, kind.as_pointer())
-
-    def _alignment(self, kind: Any) -> int:
-        return 4 if kind == self._wholes else _BYTES // self._lanes
-
-    def _spread(self, value: Any) -> Any:
-        """Write one number to all of a register."""
-        kind, zero = ir.VectorType(value.type, self._lanes), ir.Constant(_WHOLE, 0)
-        nothing = ir.Constant(kind, ir.Undefined)
-        first = self._build.insert_element(nothing, value, zero)
-        everywhere = ir.Constant(ir.VectorType(_WHOLE, self._lanes), [0] * self._lanes)
-        return self._build.shuffle_vector(first, nothing, everywhere)
+    def _of_rows(self, array: Any, register: int) -> Any:
+        """Return the place of what an array has for the rows of a register."""
+        return self._registers.after(self._build.gep(array.data, [self._start]), register)
 
 
-Note = Callable[..., None]
+Note = Callable[[_Tile, list[Any], list[Any], int], None]
 
 
 def _intrinsic(note: Note) -> Any:
@@ -161,14 +147,16 @@ def _intrinsic(note: Note) -> Any:
         _Tile(context, builder, signature.args, values).write(note)
         return context.get_dummy_value()
 
-    def tile(_: Any, columns: Any, aims: Any, start: Any, first: Any, second: Any) -> Any:
-        return types.void(columns, aims, types.intp, first, second), write
+    def tile(_: Any, columns: Any, aims: Any, start: Any, known: Any) -> Any:
+        return types.void(columns, aims, types.intp, known), write
 
     return intrinsic(tile)
 
 
-# For rows in ``columns (d, r)`` from ``start`` on, as many as are ``WIDTH`` bytes of a column, these
-# note which of their scores by ``aims (k, > d)`` are better than what is known, ``(r,)`` each: the
-# best, and whose it is, an int32; or the best and the second best.
+# These score rows in ``columns (d, r)``, from ``start`` on, as many as are ``WIDTH`` bytes of one,
+# by ``aims (k, > d)``. They note what is better than is known, in arrays ``(r,)``: the best score
+# and whose it is, an int32; or the best and the second best. Or they add scores to those that are
+# known, in one array ``(k, r)``.
 take_best = _intrinsic(_Tile.note_label)
 take_two_best = _intrinsic(_Tile.note_second)
+add_scores = _intrinsic(_Tile.note_sum)

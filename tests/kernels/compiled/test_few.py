@@ -6,19 +6,12 @@ from proving import nearest_in_float64
 
 pytest.importorskip("numba")
 
-from torchkm.kernels import compiled
-from torchkm.kernels.compiled.look import FewLoops, PlainLoops
+from torchkm.kernels.compiled.look import FewLoops
 from torchkm.kernels.rivals import Found
 
 
-@pytest.fixture(params=[FewLoops, PlainLoops])
-def settle(request):
-    """Return what labels rows, multiplied in loops or not."""
-    return lambda x, centroids: settled(x, centroids, request.param)
-
-
-def settled(x, centroids, loops):
-    product, found = loops(centroids, len(x)), Found.room(len(x), centroids.dtype)
+def settle(x, centroids):
+    product, found = FewLoops(centroids, len(x)), Found.room(len(x), centroids.dtype)
     for start in range(0, len(x), product.size):
         part = slice(start, start + product.size)
         assert product.score(x[part], found.part(part))
@@ -28,7 +21,7 @@ def settled(x, centroids, loops):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("offset", [0.0, 100.0])
-def test_labels_are_those_of_the_nearest(settle, n_threads, dtype, offset, generator):
+def test_labels_are_those_of_the_nearest(n_threads, dtype, offset, generator):
     torch.set_num_threads(n_threads)
     x = (torch.randn(900, 150, generator=generator, dtype=torch.float64) + offset).to(dtype)
     found, leads = settle(x, x[:20])
@@ -36,7 +29,7 @@ def test_labels_are_those_of_the_nearest(settle, n_threads, dtype, offset, gener
     assert (leads > 0).all()
 
 
-def test_what_scores_cannot_tell_is_told_by_distances(settle, generator):
+def test_what_scores_cannot_tell_is_told_by_distances(generator):
     close = 100 + torch.randn(1, 150, generator=generator)
     close = close + 2e-5 * torch.randn(8, 150, generator=generator)
     found, leads = settle(close, close)
@@ -46,7 +39,7 @@ def test_what_scores_cannot_tell_is_told_by_distances(settle, generator):
     assert (leads[:4] <= 0).all()
 
 
-def test_leads_that_rounding_may_have_made_prove_nothing(settle, generator):
+def test_leads_that_rounding_may_have_made_prove_nothing(generator):
     """Rows a long way out between two centroids: numbers add up to nearly nothing."""
     apart = torch.randn(150, generator=generator, dtype=torch.float64)
     x = 1e4 * torch.randn(900, 150, generator=generator, dtype=torch.float64)
@@ -58,7 +51,7 @@ def test_leads_that_rounding_may_have_made_prove_nothing(settle, generator):
     assert not torch.equal((x @ centroids.T).argmax(1), nearest)  # or nothing is tried here
 
 
-def test_rows_that_no_bound_holds_for_are_in_doubt(settle, generator):
+def test_rows_that_no_bound_holds_for_are_in_doubt(generator):
     centroids = torch.randn(20, 150, generator=generator)
     x = centroids.repeat(10, 1)
     bad = torch.tensor([3, 8, 50, 90])
@@ -69,7 +62,7 @@ def test_rows_that_no_bound_holds_for_are_in_doubt(settle, generator):
     assert torch.equal(found[sure], torch.arange(20).repeat(10)[sure])
 
 
-def test_rows_in_another_order_in_memory_and_a_single_centroid(settle, generator):
+def test_rows_in_another_order_in_memory_and_a_single_centroid(generator):
     x = torch.randn(300, 150, generator=generator)
     turned = x.T.contiguous().T
     assert torch.equal(settle(turned, x[:7])[0], nearest_in_float64(x, x[:7]))
@@ -79,18 +72,17 @@ def test_rows_in_another_order_in_memory_and_a_single_centroid(settle, generator
     assert torch.equal(torch.nonzero(~(leads > 0)).squeeze(1), torch.tensor([7]))
 
 
+@pytest.mark.parametrize("d", [1, 8, 127, 128, 129, 260, 784])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_need_not_fill_their_parts(d, dtype, generator):
+    x = torch.randn(300, d, generator=generator, dtype=dtype)
+    found, leads = settle(x, x[:9])
+    assert torch.equal(found, nearest_in_float64(x, x[:9]))
+    assert (leads > 0).all()
+
+
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 129])
 @pytest.mark.parametrize("k", [2, 4, 5, 6, 11])
-def test_rows_and_centroids_need_not_fill_a_tile(settle, n, k, generator):
+def test_rows_and_centroids_need_not_fill_a_tile(n, k, generator):
     x = torch.randn(n + k, 150, generator=generator)
     assert torch.equal(settle(x[k:], x[:k])[0], nearest_in_float64(x[k:], x[:k]))
-
-
-@pytest.mark.parametrize(
-    ("mkl", "host", "outdone"),
-    [(True, "znver4", True), (True, "sapphirerapids", False), (False, "znver4", False)],
-)
-def test_loops_multiply_where_the_product_is_another_makers(mkl, host, outdone, monkeypatch):
-    monkeypatch.setattr("torch.backends.mkl.is_available", lambda: mkl)
-    monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: host)
-    assert compiled.outdoes_products.__wrapped__() == outdone

@@ -1,0 +1,62 @@
+"""A CPU's registers, as LLVM is told to use them in place of what it would make of a loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+INDEX, WHOLE = ir.IntType(64), ir.IntType(32)
+
+
+class Registers:
+    """Writes LLVM's instructions for so many numbers side by side."""
+
+    def __init__(self, context: Any, builder: Any, dtype: Any, lanes: int) -> None:
+        self._build, self._lanes, self._size = builder, lanes, dtype.bitwidth // 8
+        self.numbers = ir.VectorType(context.get_data_type(dtype), lanes)
+        self.wholes = ir.VectorType(WHOLE, lanes)
+
+    def read(self, place: Any, kind: Any) -> Any:
+        """Read a register from a place, wherever in a line of the cache that is."""
+        return self._build.load(self._as(kind, place), align=self._alignment(kind))
+
+    def write(self, value: Any, place: Any) -> None:
+        """Write a register to a place."""
+        kind = value.type
+        self._build.store(value, self._as(kind, place), align=self._alignment(kind))
+
+    def after(self, place: Any, n: int) -> Any:
+        """Return the place ``n`` registers further on."""
+        return self._build.gep(place, [INDEX(n * self._lanes)])
+
+    def spread(self, value: Any) -> Any:
+        """Return a register that holds one number everywhere."""
+        nothing = ir.Constant(ir.VectorType(value.type, self._lanes), ir.Undefined)
+        first = self._build.insert_element(nothing, value, ir.Constant(WHOLE, 0))
+        return self.pick(first, nothing, [0] * self._lanes)
+
+    def pick(self, one: Any, other: Any, which: list[int]) -> Any:
+        """Return numbers of two registers, of which the ``other`` goes on where ``one`` ends."""
+        kind = ir.VectorType(WHOLE, self._lanes)
+        return self._build.shuffle_vector(one, other, ir.Constant(kind, which))
+
+    def _as(self, kind: Any, place: Any) -> Any:
+        return self._build.bitcast(place, kind.as_pointer())
+
+    def _alignment(self, kind: Any) -> int:
+        return 4 if kind == self.wholes else self._size
+
+
+def arrays_of(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
+    """Return what is known of the arrays among values of some kinds."""
+    return [
+        context.make_array(kind)(context, builder, value)
+        for kind, value in zip(kinds, values, strict=True)
+        if hasattr(kind, "ndim")
+    ]
+
+
+def lengths(builder: Any, array: Any, n_axes: int) -> list[Any]:
+    """Return how long an array is along its axes."""
+    return [builder.extract_value(array.shape, axis) for axis in range(n_axes)]
