@@ -75,12 +75,12 @@ def read(rows, origin, aims, weights, labels, sq_distances, counts, sums):
 
 
 @on_threads
-def read_on_threads(rows, origin, aims, weights, labels, sq_distances, counts, sums):
-    """Do what ``read`` does, on as many threads as there are."""
-    n_parts = -(-len(rows) // _ROWS)
-    all_counts, all_sums = zeros_of_parts(n_parts, counts), zeros_of_parts(n_parts, sums)
-    for part in prange(n_parts):
-        some = slice(part * _ROWS, (part + 1) * _ROWS)
+def read_on_threads(n_threads, rows, origin, aims, weights, labels, sq_distances, counts, sums):
+    """Do what ``read`` does, on so many threads."""
+    size = RUN * -(-len(rows) // (RUN * n_threads))
+    all_counts, all_sums = zeros_of_parts(n_threads, counts), zeros_of_parts(n_threads, sums)
+    for part in prange(n_threads):
+        some = slice(part * size, (part + 1) * size)
         into = labels[some], sq_distances[some]
         totals = all_counts[part, 0], all_sums[part, 0]
         read(rows[some], origin, aims, weights[some], into[0], into[1], totals[0], totals[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +91,7 @@ def _read(
     weights = np.empty(0) if sample_weight is None else sample_weight.double().numpy()
     aims, into = _Aims.at(centroids, origin), (found.numpy(), sq_distances.numpy())
     args = x.numpy(), aims.origin.numpy(), aims.numbers, weights, *into, *totals
-    _run(narrow.read, narrow.read_on_threads, *args)
+    _run(narrow.read, partial(narrow.read_on_threads, torch.get_num_threads()), *args)
     return found, sq_distances
 
 
