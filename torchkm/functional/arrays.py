@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ ROW_NAMES = "float32, float64, bfloat16, float16 or uint8"
 # Bytes of the widest number that a tensor can hold.
 _WIDEST = 8
 
-# Numbers that are looked through before a call of torch's has begun to, of what NumPy knows.
-_FEW, _IN_NUMPY = 2**12, (torch.float32, torch.float64)
+# Numbers that are looked through before torch's threads are awake, of what NumPy knows.
+_FEW, _IN_NUMPY = 2**17, (torch.float32, torch.float64)
 
 # Sums of weights times rows are taken in float32 as well: the largest weight is to lie between.
 _SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-15, 1e15
@@ -44,7 +45,7 @@ def as_matrix(x: Any, name: str = "x") -> Tensor:
     """
     rows = as_tensor(x, name)
     if rows.dtype not in ROW_DTYPES:
-        raise TypeError(f"{name} must hold {ROW_NAMES} numbers, got {_dtype_name(rows)}")
+        raise TypeError(f"{name} must hold {ROW_NAMES} numbers, got {_name_of(rows.dtype)}")
     if rows.ndim != 2:
         raise ValueError(f"{name} must have shape (n, d), got {_shape(rows)}")
     if rows.numel() == 0:
@@ -90,10 +91,20 @@ def check_finite(rows: Rows, name: str = "x", dtype: torch.dtype | None = None) 
     Raises:
         ValueError: the message counts the rows and names the first.
     """
-    largest = _largest(rows)
-    if np.isfinite(largest):
-        _check_squares(largest, rows, name, dtype or compute_dtype(rows.dtype))
+    dtype = dtype or compute_dtype(rows.dtype)
+    # A squared distance is at most d (2 largest)^2, and an expanded one passes through twice that.
+    most = (torch.finfo(dtype).max / (8 * rows.shape[1])) ** 0.5
+    numbers = rows.values if isinstance(rows, CsrRows) else rows
+    if _sum_of_squares(numbers) <= most**2:
         return
+    largest = _largest(numbers)
+    if np.isfinite(largest):
+        if largest <= most:
+            return
+        raise ValueError(
+            f"{name} must be small enough to square in {_name_of(dtype)}, "
+            f"got values up to {largest:g}"
+        )
     each = rows.largest if isinstance(rows, CsrRows) else rows.abs().amax(dim=1)
     bad = ~torch.isfinite(each)  # (n,)
     first = int(bad.to(torch.uint8).argmax())
@@ -112,7 +123,7 @@ def as_centroids(centroids: Any, x: Rows, name: str = "centroids") -> Tensor:
     """
     centroids = as_rows(centroids, name)
     if not centroids.is_floating_point():
-        raise TypeError(f"{name} must hold float numbers, got {_dtype_name(centroids)}")
+        raise TypeError(f"{name} must hold float numbers, got {_name_of(centroids.dtype)}")
     if centroids.shape[1] != x.shape[1]:
         raise ValueError(
             f"{name} must be as wide as the rows: expected (k, {x.shape[1]}) "
@@ -131,7 +142,7 @@ def as_init(init: Any, k: int, x: Rows) -> Tensor:
     """
     given = as_tensor(init, "init")
     if given.is_complex() or given.dtype == torch.bool:
-        raise TypeError(f"init must hold real numbers, got {_dtype_name(given)}")
+        raise TypeError(f"init must hold real numbers, got {_name_of(given.dtype)}")
     centroids = as_centroids(given.to(compute_dtype(x.dtype)), x, "init")
     if len(centroids) != k:
         raise ValueError(f"init must give k={k} centroids, got an array of shape {_shape(given)}")
@@ -151,7 +162,7 @@ def as_sample_weight(sample_weight: Any, x: Rows) -> Tensor | None:
         return None
     weight = as_tensor(sample_weight, "sample_weight")
     if weight.is_complex():
-        raise TypeError(f"sample_weight must hold real numbers, got {_dtype_name(weight)}")
+        raise TypeError(f"sample_weight must hold real numbers, got {_name_of(weight.dtype)}")
     if weight.shape != x.shape[:1]:
         raise ValueError(
             f"sample_weight must have shape ({len(x)},), one per row of x, got {_shape(weight)}"
@@ -201,7 +212,7 @@ def as_index(index: Any, name: str) -> Tensor:
     index = as_tensor(index, name)
     _check_vector(index, name)
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-        raise TypeError(f"{name} must hold integers, got {_dtype_name(index)}")
+        raise TypeError(f"{name} must hold integers, got {_name_of(index.dtype)}")
     index = index.to(torch.int64)
     if int(index.min()) < 0:
         raise ValueError(f"{name} must not be negative, got {int(index.min())}")
@@ -217,7 +228,7 @@ def as_values(values: Any, name: str) -> Tensor:
     """
     values = as_tensor(values, name)
     if not values.is_floating_point():
-        raise TypeError(f"{name} must hold float numbers, got {_dtype_name(values)}")
+        raise TypeError(f"{name} must hold float numbers, got {_name_of(values.dtype)}")
     _check_vector(values, name)
     bad = values[~((values >= 0) & torch.isfinite(values))]
     if len(bad):
@@ -262,29 +273,28 @@ def _check_vector(x: Tensor, name: str) -> None:
         raise ValueError(f"{name} must have shape (n,) with n above 0, got {_shape(x)}")
 
 
-def _largest(rows: Rows) -> float:
+def _sum_of_squares(numbers: Tensor) -> float:
+    """Return what no square exceeds, if a CPU finds that sooner than the largest."""
+    on_cpu = numbers.device.type == "cpu" and numbers.is_contiguous()
+    if not on_cpu or numbers.dtype not in _IN_NUMPY:
+        return math.inf
+    row = numbers.detach().view(-1)
+    if len(row) <= _FEW:
+        return float(np.einsum("i,i->", row.numpy(), row.numpy()))
+    return torch.dot(row, row).item()
+
+
+def _largest(numbers: Tensor) -> float:
     """Return the largest absolute number; NaN where there is one."""
-    numbers = rows.values if isinstance(rows, CsrRows) else rows
     if not numbers.is_floating_point() or numbers.numel() == 0:
         return 0.0
-    if numbers.numel() <= _FEW and numbers.device.type == "cpu" and numbers.dtype in _IN_NUMPY:
-        return float(np.abs(numbers.numpy()).max())
     low, high = torch.stack(torch.aminmax(numbers)).tolist()
     return max(abs(low), abs(high))  # NaN is both
-
-
-def _check_squares(largest: float, rows: Rows, name: str, dtype: torch.dtype) -> None:
-    # A squared distance is at most d (2 largest)^2, and an expanded one passes through twice that.
-    if largest > (torch.finfo(dtype).max / (8 * rows.shape[1])) ** 0.5:
-        raise ValueError(
-            f"{name} must be small enough to square in {str(dtype).removeprefix('torch.')}, "
-            f"got values up to {largest:g}"
-        )
 
 
 def _shape(x: Rows) -> str:
     return str(tuple(x.shape))
 
 
-def _dtype_name(x: Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

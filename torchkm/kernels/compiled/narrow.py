@@ -70,8 +70,8 @@ def read(rows, origin, aims, weights, labels, sq_distances, counts, sums):
         for i in range(len(out)):
             sq_distance = norms[i] - 2 * best[i]
             out[i] = 0 if sq_distance < 0 else sq_distance  # a NaN stays one
-    if len(counts):
-        add(rows, weights, labels, counts, sums)
+        if len(counts):
+            add(rows[some], weights[some], labels[some], counts, sums)
 
 
 @on_threads
