@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("numba")
 
@@ -38,6 +39,7 @@ def totals_of(rows, weights, labels, k):
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.9])
 def test_totals_are_brought_up_to_labels(share, weighted, n, d, k, n_threads):
     rows, columns, weights, generator = rows_in_runs(n, d, weighted)
+    torch.set_num_threads(n_threads)
     before, totals = generator.integers(0, k, n), np.full((k, d + 2), 7.0)
     now = np.where(generator.random(n) < share, generator.integers(0, k, n), before)
     add_up = partial(kept.add_up, columns, weights)
@@ -50,6 +52,7 @@ def test_totals_are_brought_up_to_labels(share, weighted, n, d, k, n_threads):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_losses_on_threads_are_those_on_one(weighted):
+    torch.set_num_threads(2)
     n, k = 5000, 6
     rows, columns, weights, generator = rows_in_runs(n, 4, weighted)
     centroids = generator.integers(-50, 50, (k, 4)).astype(np.float32)

@@ -73,13 +73,9 @@ def _settle(rows, scores, norms, given, rounding, labels, leads):
             found[i] = np.int32(c) if better else found[i]
     per_norm, lost, per_sq_distance = rounding
     for i in range(len(rows)):
-        labels[i], leads[i] = 0, -1
-        norm = np.sqrt(norms[i])
-        if not norm < np.inf:
-            continue
-        margin = norm * per_norm + lost
+        margin = np.sqrt(norms[i]) * per_norm + lost
         labels[i], leads[i] = found[i], best[i] - second[i] - margin
-        if not leads[i] > 0:
+        if not leads[i] > 0:  # so where it is no number
             n_rivals = _near(scores, i, best[i] - margin, rivals)
             labels[i], leads[i] = nearest(rows[i], rivals[:n_rivals], given, per_sq_distance)
 
