@@ -1,7 +1,7 @@
 """Rows that lie side by side, as columns, and what is found of a run of them.
 
-A run stays in the first cache and is scored against one centroid after the other: ``x'c - |c|^2 /
-2``, added up number by number and the last of them last, which decides ties as a product does. A
+A run stays in the first cache and is scored against a few centroids after the other: ``x'c - |c|^2
+/ 2``, added up number by number and the last of them last, which decides ties as a product does. A
 centroid ``c`` is given as ``[c, -|c|^2 / 2, ...]``, what rows are aimed at.
 """
 

@@ -30,14 +30,11 @@ def label(rows, origin, aims, labels):
 
     Rows are measured from the ``origin (d,)``, as ``aims (k, d + 1)`` are.
     """
-    columns, best, found, norms = _room(origin)
-    squares = 0.0
+    squares, of_run = 0.0, _room(origin)
+    _, _, _, norms = of_run
     for start in range(0, len(rows), RUN):
         some = slice(start, min(start + RUN, len(rows)))
-        turn(rows[some], 0, origin, columns, 0)
-        label_run(columns, aims, best, found, labels[some])
-        norms[:] = 0
-        add_squares(columns, norms)
+        _look(rows[some], origin, aims, labels[some], of_run)
         for i in range(len(rows[some])):
             squares += norms[i]
     return squares
@@ -59,13 +56,11 @@ def read(rows, origin, aims, weights, labels, sq_distances, counts, sums):
 
     As ``add`` does, or not at all where there are no ``counts``.
     """
-    columns, best, found, norms = _room(origin)
+    of_run = _room(origin)
+    _, best, _, norms = of_run
     for start in range(0, len(rows), RUN):
         some = slice(start, min(start + RUN, len(rows)))
-        turn(rows[some], 0, origin, columns, 0)
-        label_run(columns, aims, best, found, labels[some])
-        norms[:] = 0
-        add_squares(columns, norms)
+        _look(rows[some], origin, aims, labels[some], of_run)
         out = sq_distances[some]
         for i in range(len(out)):
             sq_distance = norms[i] - 2 * best[i]
@@ -128,7 +123,16 @@ def add(rows, weights, labels, counts, sums):
 
 @in_order
 def _room(origin):
-    """Return room for columns, and for the best score, whose it is, and the norm of each row."""
-    dtype = origin.dtype
-    columns, found = room(len(origin), origin), np.empty(RUN, np.int32)
-    return columns, np.empty(RUN, dtype), found, np.empty(RUN, dtype)
+    """Return room for the columns of a run, best scores and whose they are, and squared norms."""
+    dtype, columns = origin.dtype, room(len(origin), origin)
+    return columns, np.empty(RUN, dtype), np.empty(RUN, np.int32), np.empty(RUN, dtype)
+
+
+@in_order
+def _look(rows, origin, aims, labels, of_run):
+    """Write ``labels (r,)`` of the rows of a run, their best scores and their squared norms."""
+    columns, best, found, norms = of_run
+    turn(rows, 0, origin, columns, 0)
+    label_run(columns, aims, best, found, labels)
+    norms[:] = 0
+    add_squares(columns, norms)
