@@ -8,6 +8,7 @@ from torch import Tensor
 from torchkm.kernels import int8
 from torchkm.kernels.compiled import eight_bits, few
 from torchkm.kernels.compiled.jit import run
+from torchkm.kernels.compiled.turning import SIDE
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
 from torchkm.kernels.scratch import room
@@ -78,11 +79,12 @@ class FewLoops:
         self._dtype, self.size = given.dtype, _rows_at_once(n, k, d)
         self._rounding, self._given = _rounding(centred), given.contiguous().numpy()
         n_parts = -(-d * given.itemsize // few.PART)
-        size = -(-d // (8 * n_parts)) * 8
-        aims = given.new_zeros(-(-d // size), k, size + 1)
-        for part, some in zip(aims, centred.centroids.split(size, 1), strict=True):
+        size = -(-d // (SIDE * n_parts)) * SIDE
+        of_parts = centred.centroids.split(size, 1)
+        aims = given.new_zeros(len(of_parts), k, size + 1)
+        for part, some in zip(aims, of_parts, strict=True):
             part[:, : some.shape[1]] = some
-        aims[-1, :, some.shape[1]] = centred.bias
+        aims[-1, :, of_parts[-1].shape[1]] = centred.bias  # the scores are whole there
         self._aims = aims.numpy()
 
     def score(self, rows: Tensor, found: Found) -> bool:
