@@ -28,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 from jsonargparse import ArgumentParser
 
+from common.files import write_json
 from common.machine import describe_machine
 from contenders import CONTENDERS
 
@@ -81,7 +82,7 @@ def main() -> None:
     }
     name = "benchmark" if flags.data == "mnist" else f"benchmark-{flags.data}"
     output = flags.output or _RESULTS / f"{name}.json"
-    output.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(output, report)
     draw(runs, output.with_suffix(".png"))
     print(table(report["summary"]))
 

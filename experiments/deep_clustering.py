@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from common.files import known, write_json
 from common.over_seeds import Scalars, spread
 from deep import own as deep_own
 from deep import rows as deep_rows
@@ -95,11 +95,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def keep(path: Path, size: str, name: str, found: dict[str, Any]) -> None:
     """Put a row in the file of results, and write the page beside it anew."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known.setdefault(size, {})[name] = found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=1) + "\n")
-    path.with_suffix(".md").write_text(as_page(known))
+    report = known(path)
+    report.setdefault(size, {})[name] = found
+    write_json(path, report)
+    path.with_suffix(".md").write_text(as_page(report))
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

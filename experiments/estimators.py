@@ -5,7 +5,7 @@
 A fit of MNIST, of sparse rows, and of many small problems, each side in processes of its own, in
 turn with the other. What was measured goes to docs/results/estimators.json, and a page beside it.
 Each process first fits once, untimed, so that loading libraries, compiling loops and starting
-threads counts for none.
+threads counts for none; but for the first fits, which are timed as they are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,9 @@ from typing import Any
 import numpy as np
 from jsonargparse import ArgumentParser
 
+from common.files import known, write_json
 from common.machine import describe_machine
+from estimator_cases import GROUPS, Case, cases
 
 _HERE = Path(__file__).parent
 _SIDES = {"torchkm": "torchkm.cluster", "scikit-learn": "sklearn.cluster"}
@@ -35,38 +38,16 @@ _SIDES = {"torchkm": "torchkm.cluster", "scikit-learn": "sklearn.cluster"}
 _OF_FITTED = ("predict", "score", "transform", "partial_fit")
 
 # How a method is called, behind the number of clusters.
-_CALLS = {"fit": ").fit", "given": ", init=given).fit"} | {name: f").{name}" for name in _OF_FITTED}
+_CALLS = {
+    "fit": ").fit",
+    "given": ", init=given).fit",
+    "cold": ").fit, first on a machine",
+    "first": ").fit, first in a process",
+    **{name: f").{name}" for name in _OF_FITTED},
+}
 
 # Rows that a long fit is warmed up with; rows of a batch; and rows that other methods are given.
 _WARM_ROWS, _BATCH, _GIVEN = 5000, 1024, 10_000
-
-# The small problems: all of these together, as far as they stay below so many operations a pass.
-_SIZES, _WIDTHS, _KS = (2000, 8000, 20_000, 100_000), (8, 64), (8, 64)
-_KINDS = (("uniform", "float64"), ("blobs", "float32"))
-_MOST_WORK, _ROWS_PER_CLUSTER = 1e9, 15
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing to time.
-
-    Attributes:
-        group: table that it belongs to.
-        estimator: name of the class.
-        method: "fit", "given" for a fit from given centroids, or one of a fitted estimator.
-        rows: name of the rows: "mnist", "iris", "csr-20000x10000", "blobs-2000x8", ...
-        dtype: of the rows.
-        k: number of clusters.
-        repeats: timed calls to a process.
-    """
-
-    group: str
-    estimator: str
-    method: str
-    rows: str
-    dtype: str
-    k: int
-    repeats: int
 
 
 def main() -> None:
@@ -87,8 +68,8 @@ def main() -> None:
         help="JSON file; groups that are not timed keep what it says of them.",
     )
     flags = parser.parse_args()
-    known = json.loads(flags.output.read_text())["runs"] if flags.output.exists() else []
-    runs = [run for run in known if run["group"] not in flags.groups]
+    before = known(flags.output).get("runs", [])
+    runs = [run for run in before if run["group"] not in flags.groups]
     for case in cases(flags.groups):
         for number in range(flags.rounds):
             for side in _SIDES:
@@ -98,109 +79,26 @@ def main() -> None:
                     f"{side:>13} {case.estimator}({case.k}).{case.method} {case.rows} "
                     f"{case.dtype}: {1e3 * run['seconds']:.2f} ms to {run['inertia']:,.6g}"
                 )
+        keep(flags.output, runs)  # each time: to time all of them takes most of an hour
+    print(flags.output.with_suffix(".md").read_text())
+
+
+def keep(output: Path, runs: list[dict[str, Any]]) -> None:
+    """Write what was timed so far, and the page of its tables beside it."""
     report = {"machine": describe_machine(), "summary": summary(runs), "runs": runs}
-    flags.output.write_text(json.dumps(report, indent=1) + "\n")
-    page = as_page(report, flags.output.name)
-    flags.output.with_suffix(".md").write_text(page)
-    print(page)
-
-
-def cases(groups: Iterable[str]) -> list[Case]:
-    """Return what is to be timed of ``groups``."""
-    return [case for group in groups for case in GROUPS[group]()]
-
-
-def of_mnist() -> Iterable[Case]:
-    """Fits of MNIST, one to a process, and predictions of 10,000 rows."""
-    for k in (10, 64, 256):
-        yield Case("mnist", "KMeans", "fit", "mnist", "float32", k, 1)
-        yield Case("mnist", "KMeans", "predict", "mnist", "float32", k, 20)
-
-
-def of_given() -> Iterable[Case]:
-    """Fits from the first rows as centroids, where both sides make Lloyd's passes."""
-    for k in (10, 64, 256):
-        yield Case("given", "KMeans", "given", "mnist", "float32", k, 1)
-    for rows, k, repeats in (("2000x8", 8, 20), ("20000x8", 64, 10), ("20000x64", 64, 10)):
-        yield Case("given", "KMeans", "given", f"uniform-{rows}", "float32", k, repeats)
-        yield Case("given", "KMeans", "given", f"uniform-{rows}", "float64", k, repeats)
-
-
-def of_narrow() -> Iterable[Case]:
-    """Predictions of narrow rows."""
-    for rows, k in (("2000x8", 8), ("10000x8", 8), ("10000x8", 64), ("10000x64", 64)):
-        yield Case("narrow", "KMeans", "predict", f"blobs-{rows}", "float32", k, 100)
-
-
-def of_others() -> Iterable[Case]:
-    """What else estimators do, on narrow rows."""
-    for rows, k in (("2000x8", 8), ("10000x64", 64)):
-        for dtype in ("float32", "float64"):
-            for method in ("score", "transform"):
-                yield Case("others", "KMeans", method, f"uniform-{rows}", dtype, k, 100)
-            name = f"uniform-{rows}"
-            yield Case("others", "MiniBatchKMeans", "partial_fit", name, dtype, k, 100)
-            yield Case("others", "MiniBatchKMeans", "fit", name, dtype, k, 20)
-            yield Case("others", "BisectingKMeans", "fit", name, dtype, k, 5)
-
-
-def of_batches() -> Iterable[Case]:
-    """Fits of MNIST that learn from batches."""
-    for k in (10, 64, 256):
-        yield Case("minibatch", "MiniBatchKMeans", "fit", "mnist", "float32", k, 1)
-
-
-def of_double() -> Iterable[Case]:
-    """MNIST in float64, which is what NumPy makes of pictures."""
-    yield Case("float64", "KMeans", "fit", "mnist", "float64", 256, 1)
-    yield Case("float64", "MiniBatchKMeans", "fit", "mnist", "float64", 256, 1)
-    yield Case("float64", "KMeans", "predict", "mnist", "float64", 256, 20)
-
-
-def of_sparse() -> Iterable[Case]:
-    """Fits of sparse rows at a density of one percent."""
-    for dtype in ("float32", "float64"):
-        yield Case("sparse", "KMeans", "fit", "csr-20000x10000", dtype, 100, 1)
-
-
-def of_iris() -> Iterable[Case]:
-    """Fits of iris, the smallest problem that everybody knows."""
-    for k in (3, 8):
-        yield Case("iris", "KMeans", "fit", "iris", "float64", k, 50)
-
-
-def of_small() -> Iterable[Case]:
-    """Fits of rows that fit into the cache, or nearly so."""
-    for n in _SIZES:
-        for d in _WIDTHS:
-            for k in _KS:
-                if n * d * k > _MOST_WORK or k * _ROWS_PER_CLUSTER > n:
-                    continue
-                repeats = int(np.clip(2e7 / (n * d * k) ** 0.5 / 1e2, 2, 20))
-                for rows, dtype in _KINDS:
-                    yield Case("small", "KMeans", "fit", f"{rows}-{n}x{d}", dtype, k, repeats)
-
-
-GROUPS = {
-    "mnist": of_mnist,
-    "given": of_given,
-    "minibatch": of_batches,
-    "float64": of_double,
-    "sparse": of_sparse,
-    "iris": of_iris,
-    "narrow": of_narrow,
-    "others": of_others,
-    "small": of_small,
-}
+    write_json(output, report)
+    output.with_suffix(".md").write_text(as_page(report, output.name))
 
 
 def _in_a_process(case: Case, side: str, number: int, flags: Any) -> dict[str, Any]:
     arguments = json.dumps([side, number, flags.data_root])
     command = [sys.executable, str(_HERE / "estimators.py"), "--time"]
     env = {**os.environ, "OMP_NUM_THREADS": str(flags.threads)}
-    done = subprocess.run(
-        [*command, json.dumps(asdict(case)), arguments], capture_output=True, text=True, env=env
-    )
+    command += [json.dumps(asdict(case)), arguments]
+    with tempfile.TemporaryDirectory() as nothing_compiled:
+        if case.method == "cold":
+            env["NUMBA_CACHE_DIR"] = nothing_compiled
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         raise SystemExit(f"estimators.py: {side}, {case} failed:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -221,8 +119,9 @@ def timed(case: Case, side: str, number: int, root: str) -> dict[str, float]:
         calls = [partial(getattr(model, case.method), new)] * case.repeats
         calls[0]()
     else:
-        warm = rows if case.repeats > 1 else rows[:_WARM_ROWS]
-        make(case.k, random_state=0).fit(warm)
+        if case.method not in ("first", "cold"):
+            warm = rows if case.repeats > 1 else rows[:_WARM_ROWS]
+            make(case.k, random_state=0).fit(warm)
         given = {"init": rows[: case.k].copy(), "n_init": 1} if case.method == "given" else {}
         seeds = range(number * case.repeats, (number + 1) * case.repeats)
         calls = [partial(make(case.k, random_state=seed, **given).fit, rows) for seed in seeds]

@@ -19,6 +19,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from common.files import write_json
 from common.machine import describe_machine
 
 _HERE = Path(__file__).parent
@@ -44,8 +45,7 @@ def main() -> None:
     ]
     summary = [summarise(" ".join(job), runs) for job in jobs]
     report = {"machine": describe_machine(), "medians": summary, "runs": runs}
-    flags.output.parent.mkdir(parents=True, exist_ok=True)
-    flags.output.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(flags.output, report)
     print(as_table(summary))
 
 

@@ -13,7 +13,6 @@ Writes docs/results/gradients.json and docs/gallery/gradient_errors.png.
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
+from common.files import known, ready, write_json
 from common.machine import describe_machine, kept_for_backward
 from torchkm.functional import seed, soft_lloyd
 from torchkm.functional.soft_problem import as_soft_problem
@@ -55,16 +55,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=_ROOT / "docs/results/gradients.json")
     parser.add_argument("--picture", type=Path, default=_ROOT / "docs/gallery/gradient_errors.png")
     flags = parser.parse_args()
-    known = json.loads(flags.output.read_text()) if flags.output.exists() else {}
+    report = known(flags.output)
     warnings.simplefilter("ignore")  # of gradients that are here to be seen failing
     if flags.only != "error":
-        known["machine"], known["cost"] = describe_machine(), costs(flags.repeats)
-        print(as_table(known["cost"]))
+        report["machine"], report["cost"] = describe_machine(), costs(flags.repeats)
+        print(as_table(report["cost"]))
     if flags.only != "cost":
-        known["error"] = errors()
-        draw(known["error"]).savefig(flags.picture, dpi=110, bbox_inches="tight")
-        print(f"{len(known['error'])} gradients, drawn in {flags.picture}")
-    flags.output.write_text(json.dumps(known, indent=1) + "\n")
+        report["error"] = errors()
+        picture = draw(report["error"])
+        picture.savefig(ready(flags.picture), dpi=110, bbox_inches="tight")
+        print(f"{len(report['error'])} gradients, drawn in {flags.picture}")
+    write_json(flags.output, report)
 
 
 def costs(repeats: int) -> list[dict[str, Any]]:

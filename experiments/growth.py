@@ -23,6 +23,7 @@ from jsonargparse import ArgumentParser
 
 import torchkm
 from benchmark import mixture
+from common.files import write_json
 from common.machine import describe_machine, forget_the_peak, peak
 
 _HERE = Path(__file__).parent
@@ -51,7 +52,7 @@ def main() -> None:
     runs = [_run(shape, flags.threads) for _ in range(flags.repeats) for shape in _SHAPES]
     rows = summary(runs)
     report = {"machine": describe_machine(), "threads": flags.threads, "summary": rows}
-    flags.output.write_text(json.dumps({**report, "runs": runs}, indent=1) + "\n")
+    write_json(flags.output, {**report, "runs": runs})
     print(as_table(rows))
 
 

@@ -15,7 +15,6 @@ Ratios, each side timed in turn with the others in one process (A B A B ...), me
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import subprocess
@@ -33,6 +32,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 
 import torchkm
+from common.files import write_json
 from common.machine import describe_machine
 from common.mnist_rows import mnist, train_rows
 from torchkm.kernels import OrderedRows, Tracker
@@ -71,7 +71,7 @@ def main() -> None:
         results += trainer_epoch(data, k, flags.repeats)
     results.append(import_time(flags.repeats))
     report = {"machine": describe_machine(), "results": results}
-    flags.output.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(flags.output, report)
     print(as_table(results))
 
 

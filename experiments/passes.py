@@ -7,7 +7,6 @@ The counts do not depend on the machine's speed, only on whether it scores in bf
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 import torchkm
+from common.files import write_json
 from common.machine import describe_machine
 from common.mnist_rows import mnist, train_rows
 
@@ -39,9 +39,7 @@ def main() -> None:
         result = torchkm.kmeans(x, k, generator=generator)
         passes = [record._asdict() for record in result.history]
         fits.append({"k": k, "precision": result.precision, "passes": passes})
-    flags.output.write_text(
-        json.dumps({"machine": describe_machine(), "fits": fits}, indent=1) + "\n"
-    )
+    write_json(flags.output, {"machine": describe_machine(), "fits": fits})
     print(as_table(fits, len(x)))
 
 

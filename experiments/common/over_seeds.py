@@ -5,13 +5,14 @@ Not every machine that runs an experiment has jsonargparse: it is imported where
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+from common.files import ready, write_json
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -43,15 +44,13 @@ def parser_of(name: str, description: str) -> ArgumentParser:
 
 def keep(flags: Namespace, known: dict[str, Any], page: str) -> None:
     """Write what is known so far to the file of results, and its page beside it."""
-    flags.output.parent.mkdir(parents=True, exist_ok=True)
-    flags.output.write_text(json.dumps(known, indent=1) + "\n")
+    write_json(flags.output, known)
     flags.output.with_suffix(".md").write_text(page)
 
 
 def keep_picture(flags: Namespace, picture: Any) -> None:
     """Write a figure of matplotlib to the file that is named."""
-    flags.picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.savefig(flags.picture, dpi=110, bbox_inches="tight")
+    picture.savefig(ready(flags.picture), dpi=110, bbox_inches="tight")
 
 
 class Scalars:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.files import write_json
 from gpu.ceilings import Ceilings
 from gpu.clock import Budget, Clock, describe
 from gpu.tables import LEGEND
@@ -92,4 +92,4 @@ class Stage:
             "skipped": self.skipped,
             "failed": self.failed,
         }
-        self.output.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(self.output, report)
