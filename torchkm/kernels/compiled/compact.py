@@ -13,7 +13,7 @@ from torch import Tensor, get_num_threads
 from torchkm.kernels.compact import Array, Compact
 from torchkm.kernels.compiled import descent, kept
 from torchkm.kernels.compiled.columns import RUN, room
-from torchkm.kernels.compiled.jit import launch, run
+from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.descending import Descended, Descending, Pace
 from torchkm.kernels.rows import OrderedRows, parts
 from torchkm.kernels.tracker import Followed
@@ -48,7 +48,6 @@ class CompactLoops(Compact, Descending):
 
     def descend(self, centroids: Tensor, means: Tensor, pace: Pace, most: int) -> Descended:
         """See ``Descending``."""
-        launch()
         # Rounding decides the ties of Lloyd's passes, for scikit-learn's and so for these.
         aimed = pace.most_momentum == 0
         if aimed:
@@ -67,7 +66,7 @@ class CompactLoops(Compact, Descending):
             (pace.still or 0.0, pace.still is None, *pace.rounding),
             figures,
         )
-        loops = (partial(descent.descend, *args, threads) for threads in (1, get_num_threads()))
+        loops = (partial(descent.descend, *args, threads) for threads in (None, get_num_threads()))
         one, several = loops
         made, n_empty, n_steps = self._run(one, several)
         self._turn, self._anew = (self._turn + made + (n_empty > 0)) % 2, False
@@ -109,8 +108,7 @@ class CompactLoops(Compact, Descending):
     def _add_up(self, anew: bool) -> int:
         before, now = self._labels[1 - self._turn], self._labels[self._turn]
         rows = self._of_rows, self._weight_of
-        launch()
-        return kept.add_up(*rows, before, now, anew, self._all_totals, 1)
+        return kept.add_up(*rows, before, now, anew, self._all_totals, None)
 
     def _count_all(self) -> None:
         self._add_up(anew=True)

@@ -30,7 +30,7 @@ def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, n
         limits: movement that is none, and whether that is instead what the choice of the rows may
             cause; of a number the share that is rounding, and of its distance from the origin.
         figures: ``(p, 3)``, room for the inertia, movement and labels changed of each pass.
-        n_threads: how many to take.
+        n_threads: how many to take, or None for this one alone.
 
     Returns:
         How many passes were finished, clusters without rows, and steps so far.
@@ -45,10 +45,10 @@ def descend(rows, clusters, aims, centroids, means, momentum, limits, figures, n
             _aim_at(centroids, origin, aim, against)
         before, turn = labels[turn][:n], 1 - turn
         now = labels[turn][:n]
-        if n_threads > 1:
-            label_runs_on_threads(columns, against, now)
-        else:
+        if n_threads is None:  # then Numba compiles no more than this
             label_runs(columns, against, now)
+        else:
+            label_runs_on_threads(columns, against, now)
         n_changed = add_up(columns, weights, before, now, anew and made == 0, totals, n_threads)
         n_empty = _empty(totals)
         inertia = squares - 2 * _across(totals, aim)

@@ -32,7 +32,7 @@ def on_threads(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cache
-def launch() -> int:
+def _launch() -> int:
     """Have threads stand by, and return the number of the process that has them.
 
     Without them, a loop that may call one on threads must not run.
@@ -50,7 +50,7 @@ def run(loop: Callable[..., Any], on_threads: Callable[..., Any], *args: Any) ->
     """
     config: Any = numba.config
     asked = torch.get_num_threads()
-    if asked == 1 or launch() != os.getpid():
+    if asked == 1 or _launch() != os.getpid():
         return loop(*args)
     numba.set_num_threads(min(asked, config.NUMBA_NUM_THREADS))
     try:

@@ -70,7 +70,8 @@ def add_up(columns, weights, before, now, anew, totals, n_threads):
     """Bring ``totals (k, d + 2)`` from the labels ``before (n,)`` to those of ``now``.
 
     They are sums, counts and numbers of members; ``weights (n,)`` may be none. ``anew``, or where
-    that takes less time, of all rows afresh, and on ``n_threads`` where that pays.
+    that takes less time, of all rows afresh, and on ``n_threads``, which may be None, where that
+    pays.
 
     Returns:
         How many have changed.
@@ -83,7 +84,7 @@ def add_up(columns, weights, before, now, anew, totals, n_threads):
     if anew:
         totals[:] = 0
     n_numbers = n + 2 * (n if anew else n_changed) * columns.shape[1]
-    if n_threads > 1 and n_numbers >= _MANY:
+    if n_threads is not None and n_numbers >= _MANY:  # for None, this is not even compiled
         _bring_on_threads(columns, weights, before, now, anew, totals, n_threads)
     elif anew or n_changed:
         _bring(columns, weights, before, now, anew, totals)
