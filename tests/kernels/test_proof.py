@@ -60,7 +60,7 @@ def product(request, monkeypatch):
     if request.param.endswith("in loops"):
         pytest.importorskip("numba")
         monkeypatch.setattr(proof, "_SEVERAL", 1)
-        monkeypatch.setattr(proof, "_FEW", 10**9)
+        monkeypatch.setattr(proof, "_FEW", dict.fromkeys((True, False), 10**9))
     else:
         leave_loops(monkeypatch)
     if request.param.startswith("bfloat16"):
@@ -94,7 +94,6 @@ COMPARED = (
     "eight bits",
     "eight bits, in loops",
     "own dtype, in loops",
-    "own dtype, multiplied in loops",
     "bfloat16",
     "directions",
 )
@@ -211,6 +210,18 @@ def test_few_rows_are_not_worth_directions(monkeypatch, generator):
     assert not chosen
     proof.labels(x, centroids)
     assert len(chosen) == 1
+
+
+@pytest.mark.parametrize(("k", "in_loops"), [(48, True), (60, False), (257, False)])
+@pytest.mark.parametrize("rounded", [True, False])
+def test_scores_as_they_are_come_from_loops(k, in_loops, rounded, monkeypatch, generator):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(int8, "is_fast", lambda: rounded)
+    monkeypatch.setattr(proof, "_in_eight_bits", lambda x, k: None)  # not these rows
+    x, centroids = mixture(2000, 512, k, generator, spread=0.5)
+    last_resorts = {type(product).__name__ for product in proof._products(x, centroids)}
+    assert ("FewLoops" in last_resorts) == (in_loops or (k <= 256 and not rounded))
+    assert "Plain" in last_resorts
 
 
 def test_norms_of_bfloat16_rows_are_added_up_in_more_digits():

@@ -24,9 +24,9 @@ _WIDE, _ENOUGH_NUMBERS = 128, 2**20
 # distances are taken; and how many rows pay for making ready.
 _WORTH_A_LOOK, _ENOUGH_ROWS = 2**19, 2**12
 
-# In loops: centroids up to which rows are scored as they are, and from which on they are rounded,
-# which takes longer for fewer.
-_FEW, _SEVERAL = 48, 48
+# In loops: centroids up to which rows are scored as they are, where they can be rounded to eight
+# bits and where not; and from which on they are rounded, which takes longer for fewer.
+_FEW, _SEVERAL = {True: 48, False: 256}, 48
 
 
 def pays(x: Tensor) -> bool:
@@ -64,7 +64,7 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     eight_bits = _in_eight_bits(x, k)
     if eight_bits is not None:
         yield eight_bits(centroids, n)
-    if k <= _FEW and compiled.available():
+    if compiled.available() and k <= _FEW[int8.is_fast()]:
         from torchkm.kernels.compiled.look import FewLoops
 
         yield FewLoops(centroids, n)
