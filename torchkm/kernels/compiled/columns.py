@@ -51,18 +51,10 @@ def turn(rows, first, origin, columns, at):
 @in_order
 def _turn_rest(rows, first, origin, columns, start, at):
     """Write to ``columns (m, RUN)`` what ``turn`` does of eight rows, from the ``start`` on."""
-    r0, r1, r2, r3 = rows[0], rows[1], rows[2], rows[3]
-    r4, r5, r6, r7 = rows[4], rows[5], rows[6], rows[7]
     for j in range(start, len(columns)):
-        zero, number = origin[first + j], first + j
-        columns[j, at] = r0[number] - zero
-        columns[j, at + 1] = r1[number] - zero
-        columns[j, at + 2] = r2[number] - zero
-        columns[j, at + 3] = r3[number] - zero
-        columns[j, at + 4] = r4[number] - zero
-        columns[j, at + 5] = r5[number] - zero
-        columns[j, at + 6] = r6[number] - zero
-        columns[j, at + 7] = r7[number] - zero
+        number, zero, column = np.uint64(first + j), origin[first + j], columns[j, at : at + SIDE]
+        for i in range(SIDE):
+            column[i] = rows[i, number] - zero
 
 
 @in_order
