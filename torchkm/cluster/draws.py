@@ -50,7 +50,7 @@ class Draws:
         """The share of the weight ``(n,)`` up to each row: what ``choice`` adds up in each call."""
         weight = self._weight
         if weight is None:
-            weight = torch.ones(self._n, dtype=self._dtype)
+            weight = torch.ones(self._n, dtype=self._dtype, device="cpu")
         share = (weight / weight.sum()).double().cpu().numpy()
         upto: NDArray[np.float64] = share.cumsum()
         upto /= upto[-1]

@@ -169,7 +169,7 @@ def check_largest(x: kernels.Rows, norm: float, dtype: torch.dtype) -> None:
         ValueError: as ``check_measured``.
     """
     if not norm * norm < kernels.most_square(dtype, x.shape[1]):
-        check_norms(x, torch.tensor(norm, dtype=dtype).square())
+        check_norms(x, torch.tensor(norm, dtype=dtype, device="cpu").square())
 
 
 def exactly(problem: Problem, centroids: Tensor, assignment: Assignment) -> Assignment:

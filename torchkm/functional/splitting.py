@@ -79,7 +79,8 @@ def _random_rows(rows: Tensor, k: int, labels: Tensor, generator: torch.Generato
     """Return one random row of each cluster, ``(k, d)``; any for a cluster without."""
     order = torch.randperm(len(labels), generator=generator, device=generator.device)
     order = order.to(labels.device)
-    rank = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order)).to(order))
+    places = torch.arange(len(order), device=order.device)
+    rank = torch.empty_like(order).index_copy_(0, order, places)
     top = torch.zeros_like(labels[:1]).expand(k).clone()  # (k,)
     top.scatter_reduce_(0, labels, rank, "amax")
     return rows[order[top]]

@@ -42,10 +42,10 @@ def pays_for(x: Tensor, k: int) -> bool:
 def adds_in_float32() -> bool:
     """Return whether a product of bfloat16 matrices keeps the digits of float32 as it adds up."""
     size = 2048
-    rows = torch.ones(64, size, dtype=torch.bfloat16)
+    rows = torch.ones(64, size, dtype=torch.bfloat16, device="cpu")
     rows[:, 0], rows[:, -1] = 256.0, -256.0  # in bfloat16 256 + 1 is 256
-    product = rows @ torch.ones(64, size, dtype=torch.bfloat16).T
-    nearest = torch.tensor(float(size - 2)).bfloat16()
+    product = rows @ torch.ones(64, size, dtype=torch.bfloat16, device="cpu").T
+    nearest = torch.tensor(float(size - 2), device="cpu").bfloat16()
     return bool((product == nearest).all())
 
 

@@ -65,7 +65,7 @@ def _labels_at_once(
     shift = origin.to(compute_dtype(x.dtype, centroids.dtype))
     centred, n, k = centroids - shift, len(x), len(centroids)
     bias = sq_norms_of_centroids(centred).div_(-2)
-    best, found = centred.new_empty(n), torch.empty(n, dtype=torch.int64)
+    best, found = centred.new_empty(n), torch.empty(n, dtype=torch.int64, device="cpu")
     if n * k <= _ONE_PRODUCT:
         rows = x.to(shift.dtype)
         rows = (unit(rows) if unit_rows else rows) - shift

@@ -57,13 +57,15 @@ class CertifiedScorer:
         self._width = -(-(self._d + _EXTRA) // _TILE) * _TILE
         size = min(_whole(_BLOCK_SCORES // k + 1) // 2, _whole(n), _MOST_ROWS)
         self._n_kept = min(n, _KEPT_BYTES // (2 * self._width))
-        self._kept = torch.empty(self._n_kept + size, self._width, dtype=torch.bfloat16)
-        self._block = torch.empty(size, self._width, dtype=torch.bfloat16)
-        self._scores = torch.empty(size, k, dtype=torch.bfloat16)
+        self._kept = torch.empty(
+            self._n_kept + size, self._width, dtype=torch.bfloat16, device="cpu"
+        )
+        self._block = torch.empty(size, self._width, dtype=torch.bfloat16, device="cpu")
+        self._scores = torch.empty(size, k, dtype=torch.bfloat16, device="cpu")
         self._shifted = rows.buffer(min(size, _ROWS_AT_ONCE))
         self._back = rows.buffer(_ROWS_IN_CACHE)
         # What stands behind the numbers of a row of which nothing more is known.
-        self._blank = torch.zeros(self._width - self._d, dtype=torch.bfloat16)
+        self._blank = torch.zeros(self._width - self._d, dtype=torch.bfloat16, device="cpu")
         self._blank[:3] = 1
 
     @property
@@ -83,7 +85,7 @@ class CertifiedScorer:
             operand[:n_rows, self._d :] = self._blank
             best, labels = self._product(operand)[:n_rows].max(dim=1)  # (b, k) -> (b,)
             self._own[part] = best.float()
-            nothing = torch.zeros(n_rows)
+            nothing = torch.zeros(n_rows, device="cpu")
             yield Entered(part, rows, Scored(labels, self.norms[part], nothing))
         self._write_bounds(kept, self._kept[kept])
 
@@ -91,7 +93,7 @@ class CertifiedScorer:
         """Take the centroids ``(k, d)``, shifted, that rows are to be scored against."""
         self._exact.aim(centred)
         d = self._d
-        operand = torch.zeros(len(centred), self._width, dtype=torch.bfloat16)
+        operand = torch.zeros(len(centred), self._width, dtype=torch.bfloat16, device="cpu")
         operand[:, :d] = centred
         norms = torch.linalg.vector_norm(centred, dim=1)  # (k,)
         residuals = torch.linalg.vector_norm(centred - operand[:, :d], dim=1)
@@ -133,7 +135,7 @@ class CertifiedScorer:
 
     def _own_and_other(self, places: Places, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return upper bounds ``(b,)`` of the own score and of the largest other one."""
-        own = torch.empty(len(labels), dtype=torch.bfloat16)
+        own = torch.empty(len(labels), dtype=torch.bfloat16, device="cpu")
         other = torch.empty_like(own)
         start = 0
         for part in self._parts(places):

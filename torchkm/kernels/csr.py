@@ -63,7 +63,12 @@ class CsrRows:
         """The rows as a sparse tensor ``(n, d)``, to be multiplied."""
         _be_told_of_the_beta()
         return torch.sparse_csr_tensor(
-            self.crow, self.cols, self.values, self.shape, check_invariants=False
+            self.crow,
+            self.cols,
+            self.values,
+            self.shape,
+            device=self.device,
+            check_invariants=False,
         )
 
     @cached_property

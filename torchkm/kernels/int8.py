@@ -68,9 +68,9 @@ def _fits(x: Tensor, k: int, fewest: int) -> bool:
 def adds_in_int32() -> bool:
     """Return whether products of the largest numbers of eight bits are added up as they are."""
     size = 1000
-    rows = torch.full((64, size), -128, dtype=torch.int8)
+    rows = torch.full((64, size), -128, dtype=torch.int8, device="cpu")
     rows[32:] = 127
-    product = torch.empty(64, 64, dtype=torch.int32)
+    product = torch.empty(64, 64, dtype=torch.int32, device="cpu")
     try:
         torch._int_mm(rows, rows.T, out=product)
     except (AttributeError, RuntimeError):  # it is no public function
@@ -125,7 +125,7 @@ class RoundedRows:
     def round(self, rows: Tensor, grid: Grid) -> Tensor:
         """Return ``rows (b, d)`` as the nearest numbers of a grid, int8."""
         b = len(rows)
-        zero = torch.tensor(-grid.zero / grid.step)
+        zero = torch.tensor(-grid.zero / grid.step, device="cpu")
         scaled = torch.add(zero, rows, alpha=1 / grid.step, out=self._scaled[:b])
         return self._numbers[:b].copy_(scaled.round_())
 
@@ -169,7 +169,7 @@ class RoundedCentroids:
         shift = max(0, math.frexp(largest)[1] + bits - 31)
         unit *= 2**shift
         marks = (bias / unit).ceil_().add_(1).to(torch.int32) * 2**bits
-        marks += torch.arange(self._k, dtype=torch.int32)
+        marks += torch.arange(self._k, dtype=torch.int32, device="cpu")
         return IntegerMarks(marks, shift, unit)
 
 

@@ -49,7 +49,7 @@ class FloatKeys:
 
     def __init__(self, bounds: Bounds) -> None:
         self._k = len(bounds.looseness)
-        self._marks = torch.arange(self._k, dtype=torch.int32)
+        self._marks = torch.arange(self._k, dtype=torch.int32, device="cpu")
         bits = (self._k - 1).bit_length()
         self._mask = (1 << bits) - 1
         self.bounds = bounds._replace(per_size=bounds.per_size + 2.0 ** (bits - 23))

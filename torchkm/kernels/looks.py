@@ -192,7 +192,7 @@ class InBfloat16:
         width = -(-(d + _EXTRA) // _TILE) * _TILE
         self._dtype, self.size = given.dtype, min(n, _rows_at_once(k, width))
         self._left = room("rounded rows", self.size, width, torch.bfloat16)
-        self._left[:, d:] = (torch.arange(width - d) < 3).bfloat16()
+        self._left[:, d:] = (torch.arange(width - d, device="cpu") < 3).bfloat16()
         self._numbers, self._norms = self._left[:, :d], self._left[:, d + 3]
         rounded = centroids.to(torch.bfloat16)
         residuals = torch.linalg.vector_norm(centroids - rounded.to(centroids.dtype), dim=1)

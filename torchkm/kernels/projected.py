@@ -31,7 +31,7 @@ class ProjectedScorer:
         self._exact = DirectScorer(rows, k)
         self.precision = self._exact.precision
         self.norms = self._exact.norms  # (n,)
-        self._left = torch.empty(len(rows), width(_DIRECTIONS))
+        self._left = torch.empty(len(rows), width(_DIRECTIONS), device="cpu")
         self._buffer = rows.buffer(rows_of(k, self.norms.device))
         self._n_projected = 0  # when the directions were chosen
         self._pays = True  # since then
@@ -102,7 +102,7 @@ class ProjectedScorer:
     def _look(self, places: Places, found: Found) -> None:
         def fetch(at: Tensor) -> tuple[Tensor, Tensor]:
             rows = self._rows.shifted(_within(places, at), self._buffer)
-            return rows, torch.arange(len(rows))
+            return rows, torch.arange(len(rows), device="cpu")
 
         self._aim.look(self._left[places], fetch, found)
 

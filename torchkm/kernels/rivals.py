@@ -40,7 +40,7 @@ def among(rows: Tensor, dtype: torch.dtype) -> Fetch:
     """Return what gives ``rows (b, d)`` that are at hand, in a dtype."""
     if rows.dtype == dtype:
         return lambda at: (rows, at)
-    return lambda at: (rows.index_select(0, at).to(dtype), torch.arange(len(at)))
+    return lambda at: (rows.index_select(0, at).to(dtype), torch.arange(len(at), device="cpu"))
 
 
 def in_doubt(leads: Tensor) -> Tensor:
@@ -67,8 +67,8 @@ class Found(NamedTuple):
     @classmethod
     def room(cls, n: int, dtype: torch.dtype) -> Found:
         """Return room for ``n`` rows."""
-        labels = torch.empty(n, dtype=torch.int64)
-        return cls(labels, *(torch.empty(n, dtype=dtype) for _ in range(3)))
+        labels = torch.empty(n, dtype=torch.int64, device="cpu")
+        return cls(labels, *(torch.empty(n, dtype=dtype, device="cpu") for _ in range(3)))
 
     def part(self, at: slice) -> Found:
         """Return a part of the room."""
@@ -187,7 +187,9 @@ class Rivals:
     def _measure_guesses(self, doubtful: _Doubtful, others: Tensor, into: Found) -> None:
         """Multiply out rows and the centroids of their labels."""
         at = doubtful.at
-        scores = self._scores(into.labels[at], torch.arange(len(at) + 1), doubtful)  # (o,)
+        scores = self._scores(
+            into.labels[at], torch.arange(len(at) + 1, device="cpu"), doubtful
+        )  # (o,)
         best = scores - self._exactly(into.norms[at])
         into.best[at] = best
         into.leads[at] = best - others[at]
@@ -204,12 +206,14 @@ class Rivals:
         best, norms, bounds = into.best[at].float(), into.norms[at], keys.bounds
         least = keys.least(2 * best - bounds.above(best), lengths)  # (o,)
         rivals = torch.ge(uppers, least.unsqueeze(1), out=room("rivals", o, k, torch.bool))
-        rivals.view(-1)[into.labels[at] + torch.arange(0, o * k, k)] = True
+        rivals.view(-1)[into.labels[at] + torch.arange(0, o * k, k, device="cpu")] = True
         pairs = torch.from_numpy(np.flatnonzero(rivals.numpy()))  # (p,)
         self._n_pairs += len(pairs)
         if _SINGLY * len(pairs) > o * k:
             return
-        offsets = torch.searchsorted(pairs, torch.arange(0, (o + 1) * k, k))  # (o + 1,)
+        offsets = torch.searchsorted(
+            pairs, torch.arange(0, (o + 1) * k, k, device="cpu")
+        )  # (o + 1,)
         columns = pairs % k
         first, second, place = _two_best(self._scores(columns, offsets, doubtful), offsets)
         uppers.view(-1)[pairs] = keys.lowest

@@ -84,8 +84,11 @@ def sums(
     centred = centroids - origin  # (k, d)
     half_norms = centred.square().sum(1) / 2
     product = _product(x, centred, half_norms, directions)
-    counts, total = torch.zeros(k, dtype=torch.float64), torch.zeros(k, d, dtype=dtype)
-    sq_norms = torch.zeros((), dtype=torch.float64)
+    counts, total = (
+        torch.zeros(k, dtype=torch.float64, device="cpu"),
+        torch.zeros(k, d, dtype=dtype, device="cpu"),
+    )
+    sq_norms = torch.zeros((), dtype=torch.float64, device="cpu")
     buffer = room_for("rows of a block", min(len(x), _ROWS_AT_ONCE), d, centred)
     for part in parts(slice(0, len(x)), _ROWS_AT_ONCE):
         rows = x[part].to(dtype)
@@ -172,7 +175,7 @@ class _Float32:
     def labels(self, rows: Tensor, _: Tensor) -> Tensor:
         """Return the labels ``(b,)`` of ``rows (b, d)``."""
         self._scores.fill(self._seen(rows), self._against, self._bias)
-        labels = torch.empty(len(rows), dtype=torch.int64)
+        labels = torch.empty(len(rows), dtype=torch.int64, device="cpu")
         self._scores.best(self._bias.new_empty(len(rows)), labels)
         return labels
 
@@ -184,7 +187,7 @@ def _operand(rows: Tensor, behind: Tensor) -> Tensor:
     """Return ``rows (b, d)`` in bfloat16 with the columns ``behind (6, b)`` them."""
     b, d = rows.shape
     width = -(-(d + _EXTRA) // _TILE) * _TILE
-    out = torch.empty(b, width, dtype=torch.bfloat16)
+    out = torch.empty(b, width, dtype=torch.bfloat16, device="cpu")
     out[:, :d] = rows
     out[:, d : d + _EXTRA] = behind.T
     out[:, d + _EXTRA :] = 0

@@ -19,7 +19,7 @@ def room(name: str, rows: int, width: int, dtype: torch.dtype) -> Tensor:
     kept: Tensor | None = getattr(_KEPT, name, None)
     if kept is None or len(kept) < size or kept.dtype != dtype:
         with torch.inference_mode(False):  # or nothing could be written there outside of that mode
-            kept = torch.empty(size, dtype=dtype)
+            kept = torch.empty(size, dtype=dtype, device="cpu")
         setattr(_KEPT, name, kept)
     return kept[:size].view(rows, width)
 

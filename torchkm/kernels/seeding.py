@@ -42,7 +42,7 @@ def one_by_one(rows: Tensor, weight: Tensor, first: Tensor, draws: Tensor) -> tu
         np.maximum(lowered[best], 0, out=potential)
         chosen.append(int(drawn[best]))
         potential[chosen[-1]] = 0
-    return torch.tensor(chosen), torch.from_numpy(potential)
+    return torch.tensor(chosen, device="cpu"), torch.from_numpy(potential)
 
 
 def _operands(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -60,7 +60,9 @@ class Subspace:
     def __init__(self, vectors: Tensor, m: int, first: Tensor | None = None) -> None:
         d = vectors.shape[1]
         vectors, generator = vectors.float(), torch.Generator().manual_seed(0)
-        mixed = vectors.T @ torch.randn(len(vectors), m, generator=generator)  # (d, m)
+        mixed = vectors.T @ torch.randn(
+            len(vectors), m, generator=generator, device=generator.device
+        )  # (d, m)
         mixed = vectors.T @ (vectors @ mixed)
         if first is not None:
             mixed[:, 0] = first

@@ -66,10 +66,10 @@ class EpochOrder:
     def order(self) -> Tensor:
         """Return the indices ``(n,)`` of all rows in this epoch's order."""
         if self.seed is None:
-            return torch.arange(self.n)
+            return torch.arange(self.n, device="cpu")
         entropy = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
-        return torch.randperm(self.n, generator=generator)
+        return torch.randperm(self.n, generator=generator, device="cpu")
 
 
 class Batches:

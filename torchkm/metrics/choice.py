@@ -105,8 +105,12 @@ def elbow(ks: Sequence[int], inertias: Sequence[float]) -> int | None:
     values = [check_number("inertias", value, 0) for value in inertias]
     if len(ks) < 3 or max(values) == 0:
         return None
-    logs = torch.tensor(values, dtype=torch.float64).clamp(min=_NOTHING * max(values)).log()
-    below = _below_chord(torch.tensor(ks, dtype=torch.float64), logs)  # (m,)
+    logs = (
+        torch.tensor(values, dtype=torch.float64, device="cpu")
+        .clamp(min=_NOTHING * max(values))
+        .log()
+    )
+    below = _below_chord(torch.tensor(ks, dtype=torch.float64, device="cpu"), logs)  # (m,)
     best = int(below.argmax())
     return ks[best] if below[best] > 0 else None
 

@@ -94,6 +94,7 @@ def gap_statistic(
     logs = torch.tensor(
         [_log_of_reference(inertia_of, box.draw(len(x), generator)) for _ in range(n_references)],
         dtype=torch.float64,
+        device="cpu",
     )
     mean = logs.mean().item()
     error = logs.std(correction=0).item() * math.sqrt(1 + 1 / n_references)

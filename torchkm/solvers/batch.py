@@ -141,8 +141,8 @@ def _stacked(results: list[KMeansResult], batch: torch.Size) -> KMeansBatch:
     return KMeansBatch(
         torch.stack([r.centroids for r in results]).view(*batch, *first.centroids.shape),
         torch.stack([r.labels for r in results]).view(*batch, -1),
-        torch.tensor([r.inertia for r in results], dtype=torch.float64).view(batch),
-        torch.tensor([r.n_iter for r in results]).view(batch),
+        torch.tensor([r.inertia for r in results], dtype=torch.float64, device="cpu").view(batch),
+        torch.tensor([r.n_iter for r in results], device="cpu").view(batch),
         tuple(r.status for r in results),
         first.precision,
     )

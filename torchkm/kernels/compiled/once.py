@@ -87,7 +87,8 @@ def _read(
     totals: tuple[NDArray[Any], NDArray[Any]],
 ) -> tuple[Tensor, Tensor]:
     """Return labels and squared distances; add up what counts and sums there are."""
-    found, sq_distances = torch.empty(len(x), dtype=torch.int64), x.new_empty(len(x))
+    found = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    sq_distances = x.new_empty(len(x))
     weights = np.empty(0) if sample_weight is None else sample_weight.double().numpy()
     aims, into = _Aims.at(centroids, origin), (found.numpy(), sq_distances.numpy())
     args = x.numpy(), aims.origin.numpy(), aims.numbers, weights, *into, *totals

@@ -1,0 +1,83 @@
+"""Rows stay where they are, whatever device torch makes new tensors on."""
+
+import threading
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from proving import leave_loops, multiply_in_bfloat16, multiply_in_eight_bits
+
+import torchkm
+import torchkm.cluster
+from torchkm.kernels import scratch
+
+ROWS = np.random.default_rng(0).normal(size=(3000, 6)).astype(np.float32)
+WIDE = np.random.default_rng(0).normal(size=(8500, 256)).astype(np.float32)
+SPARSE = scipy.sparse.random(400, 50, 0.1, "csr", dtype=np.float32, random_state=0)
+
+
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
+def fitted(estimator):
+    return lambda rows, k: estimator(k, random_state=0).fit(rows).labels_
+
+
+def labels_of_new(rows, k):
+    return torchkm.cluster.KMeans(k, random_state=0, max_iter=2).fit(rows).predict(rows)
+
+
+CALLS = {
+    "KMeans": fitted(torchkm.cluster.KMeans),
+    "MiniBatchKMeans": fitted(torchkm.cluster.MiniBatchKMeans),
+    "BisectingKMeans": fitted(torchkm.cluster.BisectingKMeans),
+    "predict": labels_of_new,
+    "random": lambda x, k: torchkm.cluster.KMeans(k, init="random", random_state=0).fit(x).labels_,
+    "transform": lambda x, k: torchkm.cluster.KMeans(k, random_state=0).fit_transform(x),
+    "kmeans_plusplus": lambda x, k: torchkm.cluster.kmeans_plusplus(x, k, random_state=0)[1],
+    "lloyd": lambda x, k: torchkm.kmeans(x, k, solver="lloyd", generator=seeded()).labels,
+}
+
+
+@pytest.fixture(params=["in loops", "without", "in eight bits", "in bfloat16"])
+def fresh(request, monkeypatch):
+    """Leave no memory from other tests, which would hide what is made anew."""
+    if request.param != "in loops":
+        leave_loops(monkeypatch)
+    if request.param == "in eight bits":
+        multiply_in_eight_bits(monkeypatch)
+    if request.param == "in bfloat16":
+        multiply_in_bfloat16(monkeypatch)
+    monkeypatch.setattr(scratch, "_KEPT", threading.local())
+
+
+@pytest.mark.parametrize("rows", [ROWS, WIDE, SPARSE], ids=["narrow", "wide", "sparse"])
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_fits_of_arrays_do_not_depend_on_it(call, rows, fresh):
+    with torch.device("meta"):
+        found = call(rows, 4)
+    want = call(rows, 4)
+    assert np.array_equal(np.asarray(found), np.asarray(want))
+
+
+def test_refinement_does_not_depend_on_it(fresh):
+    with torch.device("meta"):
+        found = torchkm.kmeans(WIDE, 4, refine=2, generator=seeded())
+    assert found.inertia == torchkm.kmeans(WIDE, 4, refine=2, generator=seeded()).inertia
+
+
+def test_criteria_do_not_depend_on_it(fresh):
+    labels = torch.arange(300) % 3
+    rows = torch.from_numpy(ROWS[:300])
+    scores = (
+        torchkm.metrics.silhouette,
+        torchkm.metrics.calinski_harabasz,
+        torchkm.metrics.davies_bouldin,
+    )
+    with torch.device("meta"):
+        found = [float(score(rows, labels)) for score in scores]
+        choice = torchkm.cluster.KSelection([2, 3, 4], random_state=0).fit(ROWS[:500])
+    assert found == [float(score(rows, labels)) for score in scores]
+    assert choice.k_ == torchkm.cluster.KSelection([2, 3, 4], random_state=0).fit(ROWS[:500]).k_
