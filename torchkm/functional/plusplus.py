@@ -148,10 +148,12 @@ class _Space:
         few._right = self._right[:, few.places].contiguous()
         return few
 
+    @kernels.in_full_precision
     def sq_distances(self, candidates: Tensor) -> Tensor:
         """Return those from the rows ``candidates (c,)``, ``(c, m)``, but for rounding."""
         return self._left.index_select(0, candidates) @ self._right
 
+    @kernels.in_full_precision
     def best(self, candidates: Tensor, potential: Tensor, weight: Tensor) -> Tensor:
         """Return the best of each row of ``candidates (b, t)``, ``(b,)``, one after the other."""
         block, trials = candidates.shape

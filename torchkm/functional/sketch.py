@@ -20,7 +20,7 @@ def sketch(rows: kernels.Rows, generator: torch.Generator) -> Tensor:
     d = rows.shape[1]
     if isinstance(rows, kernels.CsrRows) and d >= 2 * _KEPT:
         rows = rows.without_empty_columns()
-        projected = rows.matrix @ _normal(rows, generator)
+        projected = _along(rows.matrix, _normal(rows, generator))
         return projected - projected.mean(0)
     rows = kernels.dense_rows(rows)
     mean = rows.mean(0)
@@ -28,7 +28,13 @@ def sketch(rows: kernels.Rows, generator: torch.Generator) -> Tensor:
         return rows - mean
     normal = _normal(rows, generator)
     # In parts that stay in cache: a centred copy of all rows would take longer than the product.
-    return torch.cat([(part - mean) @ normal for part in torch.split(rows, _PART)])
+    return torch.cat([_along(part - mean, normal) for part in torch.split(rows, _PART)])
+
+
+@kernels.in_full_precision
+def _along(rows: Tensor, normal: Tensor) -> Tensor:
+    """Return ``rows (m, d)`` along the columns of ``normal (d, 64)``."""
+    return rows @ normal
 
 
 def _normal(rows: kernels.Rows, generator: torch.Generator) -> Tensor:

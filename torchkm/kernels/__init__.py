@@ -34,6 +34,7 @@ from torchkm.kernels.layout import (
     sum_dtype,
     unit,
 )
+from torchkm.kernels.precision import in_full_precision
 from torchkm.kernels.rough import Directions
 from torchkm.kernels.rows import OrderedRows
 from torchkm.kernels.scorer import PRECISIONS
@@ -55,6 +56,7 @@ __all__ = [
     "dense_rows",
     "distances",
     "has_gpu_kernels",
+    "in_full_precision",
     "inertia_and_sums_of_each",
     "is_compact",
     "labels",
