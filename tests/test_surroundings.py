@@ -1,6 +1,7 @@
 """What a program asks of torch for its own tensors and products changes no fit."""
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -92,3 +93,27 @@ def test_criteria(fresh, surroundings):
         choice = torchkm.cluster.KSelection([2, 3, 4], random_state=0).fit(ROWS[:500])
     assert found == [float(score(rows, labels)) for score in scores]
     assert choice.k_ == torchkm.cluster.KSelection([2, 3, 4], random_state=0).fit(ROWS[:500]).k_
+
+
+FITS = {
+    "kmeans": lambda x: torchkm.kmeans(x, 4, generator=seeded()).labels,
+    "lloyd": lambda x: torchkm.kmeans(x, 4, solver="lloyd", generator=seeded()).labels,
+    "refined": lambda x: torchkm.kmeans(x, 4, refine=2, generator=seeded()).labels,
+    "minibatch": lambda x: torchkm.kmeans(x, 4, solver="minibatch", generator=seeded()).labels,
+    "kmeans_batch": lambda x: (
+        torchkm.kmeans_batch(x[:400].view(2, 200, 6), 4, generator=seeded()).labels
+    ),
+    "sweep": lambda x: torchkm.solvers.sweep(x, [2, 4], generator=seeded())[4].labels,
+    "KMeans": lambda x: torchkm.cluster.KMeans(4, random_state=0).fit(x).labels_,
+}
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_fits_inside_of_compiled_functions(fit):
+    rows = torch.from_numpy(ROWS)
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's, of what it does not follow
+        found = torch.compile(lambda x: fit(x * 2) + 1, backend="eager")(rows)
+    assert torch.equal(found, fit(rows * 2) + 1)
+    torch.compiler.reset()

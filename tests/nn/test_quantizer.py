@@ -215,6 +215,28 @@ def test_rows_of_any_dtype_and_autocast(blobs, dtype):
     torch.testing.assert_close(layer(blobs.float()).loss, out.loss.float(), rtol=2e-2, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_training_step_need_not_know_of_the_start(dtype, blobs):
+    layer = VectorQuantizer(6, 5, start_rows=250)
+    x = blobs[:100].to(dtype).requires_grad_()
+    out = layer(x)
+    assert out.loss.dtype == out.perplexity.dtype == torch.promote_types(dtype, torch.float32)
+    out.loss.backward()
+    assert (x.grad == 0).all()
+
+
+def test_it_starts_inside_of_a_compiled_module(blobs):
+    torch.compiler.reset()
+    layer = VectorQuantizer(6, 5, start_rows=250)
+    twin = copy.deepcopy(layer)
+    compiled = torch.compile(layer, backend="eager")
+    for part in blobs.float().split(200):
+        found, want = compiled(part, generator=seeded()), twin(part, generator=seeded())
+        assert torch.equal(found.codes, want.codes)
+    assert (want.codes >= 0).all()
+    torch.compiler.reset()
+
+
 def test_evaluation_compiles(started, blobs):
     started.eval()
     compiled = torch.compile(started, backend="aot_eager", fullgraph=True)
@@ -257,9 +279,11 @@ def test_a_failed_batch_changes_nothing(started, blobs):
         with pytest.raises(ValueError, match=match):
             started(bad)
     assert equal(before, buffers(started))
-    collecting = VectorQuantizer(6, 5, start_rows=250)
+    collecting = VectorQuantizer(6, 5, start_rows=250, metric="cosine")
     with pytest.raises(ValueError, match="must be finite"):
         collecting(torch.full((9, 5), torch.nan))
+    with pytest.raises(ValueError, match="2 of 2 rows of x are all zero"):
+        collecting(torch.zeros(2, 5))
     for _ in range(3):
         collecting(blobs[:100].float())
     assert collecting.codebook.is_seeded

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchkm.functional import ClusterStats, Ranks
 from torchkm.functional.arrays import check_finite
 from torchkm.functional.checks import check_integer, check_known, check_number
-from torchkm.functional.geometry import uses_unit_rows
+from torchkm.functional.geometry import check_directions, uses_unit_rows
 from torchkm.functional.ranks import gather_farthest, gather_rows, of_first_rank, sum_stats
 from torchkm.functional.soft import in_own_precision
 from torchkm.functional.soft_problem import as_floats
@@ -128,12 +128,13 @@ class VectorQuantizer(nn.Module):
 
         Returns:
             ``Quantized``, by the codes as they were before this batch. In training mode, while
-            rows are still collected: the rows, codes of -1, no loss, and a perplexity of NaN.
+            rows are still collected: the rows, codes of -1, a loss of 0, and a perplexity of NaN.
 
         Raises:
             TypeError: rows of another dtype.
-            ValueError: rows of a wrong width, empty, NaN or infinite, or codes that have no value
-                yet in evaluation mode. The layer stays as it was.
+            ValueError: rows of a wrong width, empty, NaN or infinite, under ``"cosine"`` also of
+                zeros, or codes that have no value yet in evaluation mode. The layer stays as it
+                was.
 
         Cost:
             ``2 n k d`` operations, one read of the rows.
@@ -143,7 +144,9 @@ class VectorQuantizer(nn.Module):
             found = self._find(rows.detach(), generator)
         if found is None:
             none = torch.full(x.shape[:-1], -1, device=x.device)
-            return Quantized(x, none, x.new_zeros(()), x.new_full((), math.nan))
+            # Of nothing, but with a graph: a training step need not know of the start.
+            loss = (0 * rows).sum()
+            return Quantized(x, none, loss, loss.detach() + math.nan)
         codes, vectors, counts = found
         with in_own_precision(rows):
             loss = self.commitment * (rows - vectors).square().mean()
@@ -214,6 +217,7 @@ class VectorQuantizer(nn.Module):
         """Collect rows ``(n, d)``, and start from them once there are enough; say whether."""
         book = self.codebook
         check_finite(rows)
+        check_directions(rows, book.metric)
         collected = [part.to(rows) for part in self._collected] + [rows.clone()]
         n_rows = torch.tensor(sum(map(len, collected)), device=rows.device)
         if int(n_rows if self.ranks is None else self.ranks.sum(n_rows)) < self.start_rows:

@@ -16,6 +16,7 @@ from torchkm.functional.precision import check_precision
 from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import Init, seeds
 from torchkm.solvers import on_device
+from torchkm.solvers.eager import eagerly
 from torchkm.solvers.fit import Settings, solve
 from torchkm.solvers.outcome import Status
 from torchkm.solvers.result import KMeansResult
@@ -47,6 +48,7 @@ class KMeansBatch:
         return f"KMeansBatch(batch={tuple(batch)}, k={k}, d={d}, n={self.labels.shape[-1]})"
 
 
+@eagerly
 @torch.no_grad()
 def kmeans_batch(
     x: Any,

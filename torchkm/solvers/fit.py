@@ -23,6 +23,7 @@ from torchkm.functional.seeding import Init, seeds
 from torchkm.functional.stats import mean_and_variance
 from torchkm.kernels import CsrRows
 from torchkm.solvers import on_device, streamed
+from torchkm.solvers.eager import eagerly
 from torchkm.solvers.lloyd import lloyd
 from torchkm.solvers.loop import Fit, Stopping, run
 from torchkm.solvers.outcome import Callback, Watch
@@ -32,6 +33,7 @@ from torchkm.solvers.room import fit_with_room
 from torchkm.solvers.rules import Lloyd, UpdateRule, as_rule
 
 
+@eagerly
 @torch.no_grad()
 def kmeans(
     x: Any,
@@ -147,6 +149,7 @@ class Settings:
     device: str | torch.device | None = None
 
 
+@eagerly
 @torch.no_grad()
 def solve(
     x: Any,

@@ -26,6 +26,7 @@ from torchkm.functional.problem import Problem, as_problem
 from torchkm.functional.seeding import seeds
 from torchkm.functional.splitting import halves
 from torchkm.solvers.descent import Descent
+from torchkm.solvers.eager import eagerly
 from torchkm.solvers.fit import Settings
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import Watch
@@ -37,6 +38,7 @@ from torchkm.solvers.result import KMeansResult, result_of, warn_of_empty
 _ROWS_PER_CLUSTER, _FEWEST_ROWS = 64, 2**12
 
 
+@eagerly
 def sweep(
     x: Any,
     ks: Iterable[int],
@@ -91,6 +93,7 @@ def sweep(
     return results
 
 
+@eagerly
 def solve_each(
     x: Any,
     ks: Iterable[int],
