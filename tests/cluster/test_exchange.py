@@ -121,6 +121,21 @@ def test_names_of_columns_go_along(x):
 
 
 @BOTH
+def test_what_estimators_were_told_goes_along(x, kind):
+    ours = kind(3, random_state=0).set_output(transform="pandas").fit(x)
+    with sklearn.config_context(enable_metadata_routing=True):
+        ours.set_fit_request(sample_weight=True)
+    theirs = ours.to_sklearn()
+    again = kind.from_sklearn(theirs)
+    assert type(theirs.transform(x)) is type(again.transform(x)) is type(ours.transform(x))
+    for other in (theirs, again):
+        assert other.get_metadata_routing().fit.requests == {"sample_weight": True}
+    theirs.set_output(transform="default")
+    assert again.transform(x).shape == (len(x), 3)
+    assert hasattr(again.transform(x), "columns")  # told on its own
+
+
+@BOTH
 def test_scikit_learn_is_refused_what_it_cannot_be(x, kind):
     with pytest.raises(ValueError, match=r"metric must be 'euclidean'.*got 'cosine'"):
         kind(3, metric="cosine", random_state=0).fit(x).to_sklearn()
@@ -196,7 +211,9 @@ def test_a_stream_goes_on_from_a_module(blobs):
     assert fitted.n_steps_ == 1
 
 
-def test_modules_that_are_refused():
+def test_modules_that_are_refused(x):
+    with pytest.raises(ValueError, match=r"rule must be one of .* got 'foo'"):
+        KMeans(2).fit(x).to_module("foo")
     with pytest.raises(ValueError, match="module must have centroids"):
         KMeans.from_module(torchkm.nn.KMeans(3, 2))
     with pytest.raises(TypeError, match=r"a torchkm.nn.KMeans, got a Linear"):

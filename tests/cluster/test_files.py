@@ -5,6 +5,7 @@ import pickle
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, safe_open, save_file
@@ -55,6 +56,16 @@ def test_names_of_columns_come_back(blobs, path):
     assert loaded.feature_names_in_.tolist() == list("abcde")
     with pytest.raises(ValueError, match="feature names should match"):
         loaded.predict(frame.select(list("edcba")))
+
+
+def test_what_set_output_was_told_comes_back(blobs, path):
+    frame = pl.DataFrame(blobs.numpy(), schema=list("abcde"))
+    init = frame[:6]  # an init of numbers, whatever holds them
+    fitted = KMeans(6, init=init, n_init=1).set_output(transform="polars").fit(frame)
+    fitted.save(path)
+    loaded = KMeans.load(path)
+    assert loaded.transform(frame).equals(fitted.transform(frame))
+    assert np.array_equal(loaded.init, init.to_numpy())
 
 
 def test_lists_devices_and_views_are_saved(blobs, path):
@@ -124,6 +135,8 @@ def test_files_without_a_header_are_refused(path):
         KMeans.load(path)
     with pytest.raises(FileNotFoundError):
         KMeans.load(path.with_name("missing"))
+    with pytest.raises(ValueError, match=f"{path.parent} must be a safetensors file"):
+        KMeans.load(path.parent)
 
 
 class Bomb:

@@ -51,6 +51,12 @@ def test_chosen_rows_are_rows_and_as_good_as_those_of_scikit_learn(digits, kind)
     assert np.mean([potential(kmeans_plusplus, s) for s in range(6)]) < 1.05 * best
 
 
+def test_indices_are_of_the_dtype_of_scikit_learns(digits):
+    _, ours = kmeans_plusplus(digits, 3, random_state=0)
+    _, theirs = sklearn.cluster.kmeans_plusplus(digits, 3, random_state=0)
+    assert ours.dtype == theirs.dtype
+
+
 def test_one_trial_is_worse_than_many(digits):
     def potential(trials):
         found = [

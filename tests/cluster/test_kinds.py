@@ -173,3 +173,54 @@ def test_device_is_where_it_is_computed_and_not_what_is_given_back(iris):
     one = KMeans(3, random_state=0, device="cpu").fit(iris)
     assert isinstance(one.labels_, np.ndarray)
     np.testing.assert_array_equal(one.labels_, fitted(KMeans, iris).labels_)
+
+
+class View(np.ndarray):
+    """An array as other libraries make a class of their own of it."""
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize("rows", [lambda X: X, lambda X: X[::-1], lambda X: X.astype(">f8")])
+def test_classes_of_others_that_are_arrays_of_numpy(iris, cls, rows):
+    plain = rows(iris)
+    weight = np.arange(len(iris)) % 3
+    found = fitted(cls, plain.view(View), sample_weight=weight.view(View))
+    want = fitted(cls, plain, sample_weight=weight)
+    assert type(found.labels_) is type(found.cluster_centers_) is np.ndarray
+    assert found.labels_.dtype == np.int32
+    np.testing.assert_array_equal(found.cluster_centers_, want.cluster_centers_)
+
+
+def test_objects_and_wide_numbers_are_read_as_numbers(iris):
+    init, weight = iris[:3], np.arange(len(iris)) % 3 + 1.0
+    want = KMeans(3, init=init, n_init=1).fit(iris, sample_weight=weight).labels_
+    for given in (
+        pd.DataFrame(init).astype("Float64"),
+        pd.DataFrame({0: init[:, 0]}).assign(**dict(zip("abc", init[:, 1:].T, strict=True))),
+        init.astype(object),
+        init.astype(np.longdouble),
+        [[str(number) for number in row] for row in init],
+    ):
+        for weights in (weight, weight.astype(object), pd.Series(weight).astype("Int64")):
+            found = KMeans(3, init=given, n_init=1).fit(iris, sample_weight=weights)
+            np.testing.assert_array_equal(found.labels_, want)
+    with pytest.raises(ValueError, match=r"sample_weight must be an array of numbers: .*'many'"):
+        KMeans(3).fit(iris, sample_weight=["many"] * len(iris))
+    with pytest.raises(ValueError, match="init must be an array of numbers: "):
+        KMeans(3, init=[[1.0], [2.0, 3.0]], n_init=1).fit(iris)
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(
+    "method", ["fit", "fit_predict", "fit_transform", "predict", "transform", "score"]
+)
+def test_messages_call_the_rows_by_the_name_of_the_parameter(iris, cls, method):
+    bad = iris.copy()
+    bad[7, 2] = np.nan
+    estimator = fitted(cls, iris)
+    with pytest.raises(ValueError, match=r"^X must be finite: 1 of 150 rows"):
+        getattr(estimator, method)(bad)
+    bad[7] = 0
+    estimator = cls(3, metric="cosine", random_state=0).fit(iris)
+    with pytest.raises(ValueError, match="1 of 150 rows of X are all zero, the first is row 7"):
+        getattr(estimator, method)(bad)

@@ -147,8 +147,9 @@ def test_it_warns_where_scikit_learn_warns(digits):
         KMeans(5, random_state=0).fit(rows)
     with pytest.warns(RuntimeWarning, match="performing only one init in KMeans instead of n_init"):
         KMeans(2, init=digits[:2], n_init=3).fit(digits)
-    with pytest.warns(RuntimeWarning, match="doesn't make sense for a single cluster"):
-        KMeans(1, algorithm="elkan").fit(digits)
+    with pytest.warns(RuntimeWarning, match="doesn't make sense for a single cluster") as seen:
+        KMeans(1, algorithm="elkan").fit_predict(digits)
+    assert [warning.filename for warning in seen] == [__file__]
 
 
 def test_verbose_prints_each_pass(digits):

@@ -214,7 +214,7 @@ def test_a_batch_that_fails_leaves_what_was_learnt(digits):
         ({"max_no_improvement": "x"}, "max_no_improvement must be a number or None, got 'x'"),
         ({"init_size": 0}, "init_size must be at least 1"),
         ({"reassignment_ratio": -0.1}, "reassignment_ratio must be finite and at least 0"),
-        ({"compute_labels": "no"}, "compute_labels must be an integer"),
+        ({"compute_labels": "no"}, "compute_labels must be True or False"),
         ({"precision": "bfloat16"}, "precision must be one of 'auto', 'float32'"),
     ],
 )

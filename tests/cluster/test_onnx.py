@@ -23,6 +23,8 @@ def test_labels_and_distances(blobs, kind, metric, dtype):
     fitted = kind(6, metric=metric, random_state=0).fit(x)
     model = fitted.to_onnx()
     onnx.checker.check_model(model, full_check=True)
+    read = {name for node in model.graph.node for name in node.input}
+    assert {constant.name for constant in model.graph.initializer} <= read
     for rows in (x, x[:1]):  # any number of rows
         labels, distances = run(model, rows)
         assert labels.dtype == np.int64

@@ -83,6 +83,21 @@ def test_a_large_constant_column_changes_nothing(offset, generator):
 
 
 @pytest.mark.filterwarnings("ignore::torchkm.solvers.EmptyClusterWarning")
+@pytest.mark.parametrize("solver", ["auto", "lloyd", "minibatch"])
+@pytest.mark.parametrize("weight", [None, 0.0])
+def test_a_row_far_off_blurs_no_other(solver, weight, generator):
+    x = torch.cat([torch.randn(700, 6, generator=generator), torch.full((1, 6), 1e7)])
+    sample_weight = None if weight is None else torch.ones(701).index_fill_(0, torch.tensor(700), 0)
+    init = torch.cat([x[:4], x[-1:]])
+    result = torchkm.kmeans(x, 5, init=init, solver=solver, sample_weight=sample_weight)
+    apart = (x.double().unsqueeze(1) - result.centroids.double()).square().sum(2)  # (n, k)
+    assert torch.equal(result.labels, apart.argmin(1))
+    nearest = apart.amin(1)
+    inertia = nearest.sum() if weight is None else nearest[:-1].sum()
+    assert result.inertia == pytest.approx(inertia.item(), rel=1e-5)
+    assert result.inertia < 3300
+
+
 def test_a_step_of_1_is_no_rounding_although_the_rows_reach_to_millions():
     x = torch.tensor([[0.0], [1.0], [2.0], [3.0], [2e6]])
     init = torch.tensor([[0.0], [0.0], [0.0], [2e6]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -23,6 +23,23 @@ from torchkm.cluster.callbacks import CallbackSupportMixin
 from torchkm.cluster.kinds import Data, read, tensor_of
 from torchkm.functional import ClusterStats
 from torchkm.functional.assignment import labels_of
+from torchkm.functional.caller import warn_caller
+
+
+@contextmanager
+def about_X() -> Iterator[None]:
+    """Have errors of the core, which calls rows ``x``, call them by the name of the parameter."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        message = _ROWS.sub("X", str(error))
+        if message == str(error):
+            raise
+        raise type(error)(message) from error
+
+
+# Where the core names the rows in a message.
+_ROWS = re.compile(r"^x(?= must )|(?<=rows of )x(?= are )")
 
 
 class CentroidEstimator(
@@ -51,7 +68,7 @@ class CentroidEstimator(
         "n_init": parameters.either("auto", parameters.integer(1)),
         "max_iter": parameters.integer(1),
         "tol": parameters.number,
-        "verbose": parameters.flag,
+        "verbose": parameters.level,
         "random_state": parameters.randomness,
         "device": parameters.place,
         "metric": parameters.one_of(*functional.METRICS),
@@ -91,6 +108,7 @@ class CentroidEstimator(
         """
         return self.fit(X, sample_weight=sample_weight)._distances(X)
 
+    @about_X()
     def predict(self, X: Any) -> Any:
         """Return the nearest centroid of each row.
 
@@ -120,6 +138,7 @@ class CentroidEstimator(
         """
         return self._distances(X)
 
+    @about_X()
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the inertia of the rows about the centroids, with a minus.
 
@@ -147,12 +166,21 @@ class CentroidEstimator(
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state with tensors on the CPU, so that it loads where there is no GPU."""
+        """Return the state with tensors on the CPU, so that it loads where there is no GPU.
+
+        What nobody sees is NumPy's: joblib tells estimators apart by what is pickled of them, and
+        of a tensor that differs each time.
+        """
         state = super().__getstate__()
         return {
-            name: value.cpu() if isinstance(value, Tensor) else value
+            name: _unseen(name, value.cpu()) if isinstance(value, Tensor) else value
             for name, value in state.items()
         }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state back."""
+        unseen = {name: tensor_of(state[name]) for name in _UNSEEN if name in state}
+        super().__setstate__({**state, **unseen})
 
     @property
     def _n_features_out(self) -> int:
@@ -166,15 +194,26 @@ class CentroidEstimator(
         """Return ``cluster_centers_`` as a tensor where the rows lie."""
         return tensor_of(self.cluster_centers_).to(data.device)
 
+    @about_X()
     def _distances(self, X: Any) -> Any:
         data = self._known(X)
         out = functional.distances(data.rows, self._centroids(data), metric=self.metric)
         return data.kind.give(out)
 
 
+# Where scikit-learn keeps what ``set_output`` was told, and what is asked of metadata.
+OUTPUT, REQUESTS = "_sklearn_output_config", "_metadata_request"
+
 # The weight that each cluster has seen, as a tensor, the rows since rare ones were looked for, and
 # the rows that each batch counts as.
 _LEARNT_TOO = ("_counts", "_n_since", "_batch_size")
+
+# Tensors among what an estimator learns whatever it is given.
+_UNSEEN = ("_counts",)
+
+
+def _unseen(name: str, value: Tensor) -> Any:
+    return value.numpy() if name in _UNSEEN else value
 
 
 @contextmanager
@@ -182,7 +221,8 @@ def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
     """Give ``estimator`` back what it had learnt, where learning fails."""
     before = {name: value for name, value in vars(estimator).items() if is_learnt(name)}
     try:
-        yield
+        with about_X():
+            yield
     except BaseException:
         for name in [name for name in vars(estimator) if is_learnt(name)]:
             delattr(estimator, name)
@@ -208,11 +248,10 @@ def warn_of_few_clusters(n_clusters: int, n_empty: int) -> None:
         ConvergenceWarning: both numbers are in the message.
     """
     if n_empty:
-        warnings.warn(
+        warn_caller(
             f"Number of distinct clusters ({n_clusters - n_empty}) found smaller than n_clusters "
             f"({n_clusters}). Possibly due to duplicate points in X.",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from torchkm.cluster import parameters
 from torchkm.cluster.base import (
     CentroidEstimator,
+    about_X,
     check_enough_rows,
     unchanged_by_errors,
-    warn_of_few_clusters,
 )
 from torchkm.cluster.callbacks import Watcher, with_callbacks
-from torchkm.cluster.kinds import Data, read
+from torchkm.cluster.kinds import Data, read, tensor_of
 from torchkm.cluster.starts import generator_from, start_of
 from torchkm.functional import ClusterStats
 from torchkm.functional.arrays import check_finite
@@ -158,15 +158,14 @@ class BisectingKMeans(CentroidEstimator):
             tree, labels = self._tree_of(data, problem, watcher)
             centroids = tree.centroids
             sq_distances = sq_distances_to(problem, centroids, labels)
-            n_empty = self.n_clusters - len(torch.unique(labels))
-            warn_of_few_clusters(self.n_clusters, n_empty)
-            self._tree = Tree(*(part.cpu() for part in tree))
+            self._tree = tuple(part.cpu().numpy() for part in tree)
             self.cluster_centers_ = data.kind.give(centroids)
             self.labels_ = data.kind.labels(labels)
             self.inertia_ = ClusterStats.weighed(sq_distances, data.weight).item()
             watcher.end()
         return self
 
+    @about_X()
     def predict(self, X: Any) -> Any:
         """Return the cluster that each row comes to, down the tree.
 
@@ -183,7 +182,7 @@ class BisectingKMeans(CentroidEstimator):
         data = read(self, X, reset=False)
         problem = as_problem(data.rows, None, self.metric)
         check_finite(problem.x)
-        tree = Tree(*(part.to(data.device) for part in self._tree))
+        tree = Tree(*(tensor_of(part).to(data.device) for part in self._tree))
         return data.kind.labels(descend(problem, tree))
 
     def _tree_of(self, data: Data, problem: Problem, watcher: Watcher) -> tuple[Tree, Tensor]:

@@ -7,11 +7,13 @@ Nothing is pickled, so nothing in a file can run. The header holds
 | ``format``, ``version`` | ``"torchkm.cluster"`` and the number of this layout |
 | ``estimator`` | the name of the class |
 | ``parameters``, ``learnt`` | JSON objects; an array is ``{"array": kind, "tensor": name}`` |
+| ``output`` | what ``set_output`` was told, a JSON object |
 """
 
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable
 from os import PathLike
 from typing import Any
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchkm.cluster.base import is_learnt
+from torchkm.cluster.base import OUTPUT, is_learnt
 from torchkm.cluster.kinds import is_array, tensor_of
 
 _FORMAT, _VERSION = "torchkm.cluster", "1"
@@ -43,6 +45,7 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
         "estimator": type(estimator).__name__,
         "parameters": _write(estimator.get_params(deep=False), tensors),
         "learnt": _write(learnt, tensors),
+        "output": json.dumps(getattr(estimator, OUTPUT, {})),
     }
     save_file(tensors, path, metadata=header)
 
@@ -62,11 +65,14 @@ def load(cls: Callable[..., Any], path: str | PathLike[str]) -> Any:
             header = file.metadata() or {}
             # An open file has keys() and is no mapping to go over.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError) as error:  # a folder is no device
         raise ValueError(f"{path} must be a safetensors file: {error}") from error
     _check(header, cls.__name__, path)
     try:
         params, learnt = (_read(header[part], tensors) for part in ("parameters", "learnt"))
+        output = json.loads(header.get("output", "{}"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: its header does not describe it") from error
     try:
@@ -74,6 +80,8 @@ def load(cls: Callable[..., Any], path: str | PathLike[str]) -> Any:
     except TypeError as error:
         raise ValueError(f"{path} holds parameters that this torchkm does not have") from error
     vars(estimator).update({name: value for name, value in learnt.items() if is_learnt(name)})
+    if output:
+        estimator.set_output(**output)
     return estimator
 
 
@@ -101,6 +109,7 @@ def _plain(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:
     Raises:
         TypeError: it cannot be written; the message has its ``name``.
     """
+    value = value.to_numpy() if hasattr(value, "to_numpy") else value  # a frame
     if is_array(value):
         tensors[name] = tensor_of(value).detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"array": _TORCH if isinstance(value, Tensor) else _NUMPY, "tensor": name}
@@ -115,8 +124,8 @@ def _plain(name: str, value: Any, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"{name} must be a number, a name, an array or None to be saved, got {value!r}; "
-        f"change it with set_params({name}=...) first"
+        f"{name} must be a number, a name, an array or None to be saved, "
+        f"got {reprlib.repr(value)}; change it with set_params({name}=...) first"
     )
 
 

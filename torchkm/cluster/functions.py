@@ -68,6 +68,7 @@ def k_means(
     >>> round(inertia, 6)
     0.5
     """
+    parameters.check_parameter("k_means", "return_n_iter", return_n_iter, parameters.flag)
     fitted = KMeans(
         n_clusters,
         init=init,
@@ -139,11 +140,11 @@ def kmeans_plusplus(
     data = read(asked, X, sample_weight, reset=True)
     check_enough_rows(asked, data)
     problem = as_problem(data.rows, data.weight, "euclidean")
-    check_finite(problem.x)
+    check_finite(problem.x, "X")
     generator = generator_from(check_random_state(random_state))
     index = plusplus_index(problem, n_clusters, generator, n_local_trials)
     kind = data.kind
-    return kind.give(rows_as_centroids(problem, index)), kind.labels(index)
+    return kind.give(rows_as_centroids(problem, index)), kind.give(index)
 
 
 class _Asked(BaseEstimator):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
@@ -58,7 +59,7 @@ class Kind:
         """
         came = _TORCH if isinstance(value, (list, tuple)) else _name_of(value)
         if isinstance(value, (list, tuple)) or came == self.name == _NUMPY:
-            return as_tensor(np.asarray(value), name).to(self.device)
+            return as_tensor(_in_numbers(value, name), name).to(self.device)
         if came != self.name:
             raise TypeError(f"{name} must be of the kind of X, a {self.name}; got a {came}")
         return value if isinstance(value, Tensor) else from_dlpack(value)
@@ -195,10 +196,26 @@ def _weight(rows: Rows, kind: Kind, sample_weight: Any) -> Tensor | None:
     return None if checked is None or bool((checked == 1).all()) else checked
 
 
+def _in_numbers(value: Any, name: str) -> NDArray[Any]:
+    """Return an array whose numbers a tensor can hold: of objects, or wider ones, as float64.
+
+    Raises:
+        ValueError: what is no number.
+    """
+    try:
+        array = np.asarray(value)
+        wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        return array.astype(np.float64) if wide or array.dtype.kind in "OSU" else array
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers: {error}") from error
+
+
 def _name_of(value: Any) -> str:
     """Return the kind of an array; whatever NumPy can read is a NumPy array."""
     if isinstance(value, Tensor):
         return _TORCH
+    if isinstance(value, np.ndarray):  # also where a library has made a class of its own of it
+        return _NUMPY
     module = type(value).__module__.partition(".")[0]
     if hasattr(value, "__dlpack__") and module not in ("numpy", "polars", "pandas", "pyarrow"):
         return f"{module} array"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import sklearn.cluster
@@ -21,6 +20,7 @@ from torchkm.cluster.exchange import Exchange
 from torchkm.cluster.kinds import Data, read
 from torchkm.cluster.starts import Start, generator_from, start_of
 from torchkm.functional import ClusterStats
+from torchkm.functional.caller import warn_caller
 from torchkm.kernels import PRECISIONS, sum_dtype
 from torchkm.solvers import KMeansResult
 from torchkm.solvers.fit import Settings, solve
@@ -171,11 +171,10 @@ class KMeans(Exchange, CentroidEstimator):
             data = read(self, X, sample_weight, reset=True)
             check_enough_rows(self, data)
             if self.algorithm == "elkan" and self.n_clusters == 1:
-                warnings.warn(
+                warn_caller(
                     "algorithm='elkan' doesn't make sense for a single cluster. Using 'lloyd' "
                     "instead.",
                     RuntimeWarning,
-                    stacklevel=3,
                 )
             random_state = check_random_state(self.random_state)
             start = start_of(self, data, random_state, _RANDOM_STARTS)

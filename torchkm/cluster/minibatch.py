@@ -52,7 +52,8 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
     compute_labels : bool, default=True
         Whether ``labels_`` and ``inertia_`` are computed for all rows in the end.
     random_state : int, RandomState instance or None, default=None
-        Where randomness comes from. Draws are those of scikit-learn for the same state.
+        Where randomness comes from. From given centroids draws are those of scikit-learn for the
+        same state.
     tol : float, default=0.0
         ``fit`` ends when the centroids move in a step, in squares summed over all, by at most
         ``tol`` times the mean variance of a feature. 0 never ends it.
@@ -124,7 +125,7 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
         "compute_labels": parameters.flag,
         "max_no_improvement": parameters.either(None, parameters.integer(0)),
         "init_size": parameters.either(None, parameters.integer(1)),
-        "reassignment_ratio": parameters.number,
+        "reassignment_ratio": parameters.share,
         "precision": parameters.one_of("auto", "float32"),
     }
 

@@ -55,13 +55,14 @@ def _constants(centroids: Tensor, unit_rows: bool) -> dict[str, Any]:
     centroids = unit(centroids) if unit_rows else centroids
     origin = centroids.mean(0)
     shifted = centroids - origin
+    of_unit_rows = {"tiny": np.array(torch.finfo(torch.float64).tiny)} if unit_rows else {}
     return {
         "origin": origin.numpy(),
         "weights": (-2 * shifted.T).contiguous().numpy(),  # (d, k)
         "sq_norms": shifted.square().sum(1).numpy(),
         "zero": np.zeros(()),
-        "tiny": np.array(torch.finfo(torch.float64).tiny),
         "columns": np.array([1], dtype=np.int64),
+        **of_unit_rows,
     }
 
 

@@ -31,9 +31,21 @@ def number(name: str, value: Any) -> None:
     check_number(name, value, 0)
 
 
+def share(name: str, value: Any) -> None:
+    """Check for a number from 0 to 1."""
+    if check_number(name, value, 0) > 1:
+        raise ValueError(f"{name} must be at most 1, got {value!r}")
+
+
 def flag(name: str, value: Any) -> None:
-    """Check for what says yes or no: a bool, or a number as ``verbose`` may be."""
-    if not isinstance(value, bool):
+    """Check for what says yes or no."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def level(name: str, value: Any) -> None:
+    """Check for how much to say: a number, or yes or no."""
+    if not isinstance(value, (bool, np.bool_)):
         check_integer(name, value, 0)
 
 
@@ -89,8 +101,11 @@ def randomness(name: str, value: Any) -> None:
     """Check for what ``sklearn.utils.check_random_state`` takes."""
     if value is None or isinstance(value, np.random.RandomState) or value is np.random:
         return
-    check_integer(name, value, 0)
+    if check_integer(name, value, 0) > _LARGEST_SEED:
+        raise ValueError(f"{name} must be at most {_LARGEST_SEED}, got {value}")
 
+
+_LARGEST_SEED = 2**32 - 1  # NumPy's
 
 STARTS = ("k-means++", "k-means||", "random")
 
@@ -103,7 +118,16 @@ def check_parameters(estimator: BaseEstimator, checks: dict[str, Check]) -> None
             was expected.
     """
     for name, check in checks.items():
-        try:
-            check(name, getattr(estimator, name))
-        except (TypeError, ValueError) as error:
-            raise InvalidParameterError(f"{type(estimator).__name__}: {error}") from error
+        check_parameter(type(estimator).__name__, name, getattr(estimator, name), check)
+
+
+def check_parameter(owner: str, name: str, value: Any, check: Check) -> None:
+    """Check the ``value`` of one parameter of what an error is to call ``owner``.
+
+    Raises:
+        InvalidParameterError: as ``check_parameters``.
+    """
+    try:
+        check(name, value)
+    except (TypeError, ValueError) as error:
+        raise InvalidParameterError(f"{owner}: {error}") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from torchkm.cluster.base import is_learnt
+from torchkm.cluster.base import OUTPUT, REQUESTS, is_learnt
 from torchkm.cluster.kinds import numpy_of, tensor_of
 from torchkm.functional import ClusterStats
 from torchkm.functional.geometry import uses_unit_rows
@@ -35,7 +36,7 @@ def to_peer(estimator: Any, peer: Any) -> Any:
     if hasattr(fitted, "_counts"):  # of the kind that learns from batches
         learnt["_counts"] = counts.astype(learnt["cluster_centers_"].dtype)
         learnt["_n_since_last_reassign"] = n_since
-    return teach(fitted, learnt)
+    return _told(fitted, estimator, learnt)
 
 
 def from_peer(cls: Any, peer: Any, fitted: Any) -> Any:
@@ -56,7 +57,7 @@ def from_peer(cls: Any, peer: Any, fitted: Any) -> Any:
     else:
         labels = tensor_of(learnt.get("labels_", np.zeros(0))).long()  # none: no weight is known
         learnt["_counts"] = ClusterStats.counted(labels, None, fitted.n_clusters)
-    return teach(cls(**_shared(fitted, cls())), learnt)
+    return _told(cls(**_shared(fitted, cls())), fitted, learnt)
 
 
 def teach(estimator: Any, learnt: dict[str, Any]) -> Any:
@@ -65,6 +66,13 @@ def teach(estimator: Any, learnt: dict[str, Any]) -> Any:
         delattr(estimator, name)
     vars(estimator).update(learnt)
     return estimator
+
+
+def _told(taker: Any, giver: Any, learnt: dict[str, Any]) -> Any:
+    """Return ``taker`` with what was ``learnt``, and what ``giver`` was told besides parameters."""
+    told = {name: vars(giver)[name] for name in (OUTPUT, REQUESTS) if name in vars(giver)}
+    vars(taker).update(deepcopy(told))
+    return teach(taker, learnt)
 
 
 def _learnt(estimator: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from torchkm.cluster.kinds import Data, read
 from torchkm.cluster.kmeans import KMeans
 from torchkm.cluster.scoring import Column, bic, first_best, silhouettes, table
 from torchkm.cluster.starts import generator_from
+from torchkm.functional.caller import warn_caller
 from torchkm.metrics import elbow
 from torchkm.plotting import Curve, selection_curves
 from torchkm.solvers.fit import Settings
@@ -252,11 +252,10 @@ class KSelection(CentroidEstimator):
         self.bic_k_ = first_best(ks, self.bics_)
         chosen = getattr(self, f"{self.criterion}_k_")
         if chosen is None:
-            warnings.warn(
+            warn_caller(
                 f"criterion={self.criterion!r} cannot tell which of ks={ks} is best; taking the "
                 "smallest",
                 UserWarning,
-                stacklevel=4,
             )
         self.k_ = ks[0] if chosen is None else chosen
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchkm.cluster.kinds import Data
+from torchkm.functional.caller import warn_caller
 from torchkm.functional.seeding import Init
 
 _LARGEST_SEED = 2**31 - 1
@@ -63,11 +63,10 @@ def start_of(
 
         return Start(ask, n_random if n_init == "auto" else n_init, True)
     if n_init not in ("auto", 1):
-        warnings.warn(
+        warn_caller(
             "Explicit initial center position passed: performing only one init in "
             f"{type(estimator).__name__} instead of n_init={n_init}.",
             RuntimeWarning,
-            stacklevel=4,
         )
     return Start(_centroids(init, data, shape), 1, True)
 
@@ -83,11 +82,10 @@ def rows_to_begin(estimator: Any, n: int) -> int:
         size = _INIT_BATCHES * min(estimator.batch_size, n)
         return min(size if size >= k else 3 * k, n)
     if size < k:
-        warnings.warn(
+        warn_caller(
             f"init_size={size} should be larger than n_clusters={k}. Setting it to "
             "min(3*n_clusters, n_samples)",
             RuntimeWarning,
-            stacklevel=4,
         )
         size = 3 * k
     return min(size, n)

@@ -67,6 +67,8 @@ def as_tensor(value: Any, name: str) -> Tensor:
         return value.detach()
     if hasattr(value, "tocsr"):
         raise TypeError(f"{name} must be a dense array, got a sparse {type(value).__name__}")
+    if value is None:
+        raise TypeError(f"{name} must be an array, got None")
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged lists

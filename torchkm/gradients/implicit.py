@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from torchkm.functional.caller import warn_caller
 from torchkm.functional.ranks import Ranks
 from torchkm.functional.soft import NOTHING, in_own_precision, origin_amid, soft_step, soft_sums
 from torchkm.functional.soft_problem import SoftProblem
@@ -144,4 +144,4 @@ def _tell(adjoint: Adjoint, solved: Solved, tol: float) -> None:
 def warn(what: str) -> None:
     """Warn that a gradient is not to be trusted, and say why."""
     message = f"the gradient is not to be trusted: {what}"
-    warnings.warn(message, UntrustedGradientWarning, stacklevel=5)
+    warn_caller(message, UntrustedGradientWarning)

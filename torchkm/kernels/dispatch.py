@@ -112,11 +112,11 @@ def plusplus(
     return chosen, potential
 
 
-def origin_of(x: Rows, unit_rows: bool) -> Tensor:
+def origin_of(x: Rows, unit_rows: bool, mean: Tensor | None = None) -> Tensor:
     """Return a point ``(d,)`` amid the rows to measure them from; zero for sparse rows."""
     if isinstance(x, CsrRows):
         return x.values.new_zeros(x.width)
-    return layout.origin_of(x, unit_rows)
+    return layout.origin_of(x, unit_rows, mean)
 
 
 def is_compact(x: Rows, precision: str = "auto") -> bool:

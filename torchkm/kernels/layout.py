@@ -27,6 +27,9 @@ _PART_ELEMENTS = {"cpu": 2**17}
 # Enough that some rows far off do not move their median, and too few to cost time.
 _ORIGIN_ROWS = 17
 
+# A mean so many times as far from their median as half of them are costs half of float32's digits.
+_FAR = 2**6
+
 
 def compute_dtype(*dtypes: torch.dtype) -> torch.dtype:
     """Return the dtype to compute in: float32, or float64 when any operand is."""
@@ -73,18 +76,30 @@ def sq_norms_of(centred: NDArray[Any]) -> NDArray[Any]:
     return norms
 
 
-def origin_of(x: Tensor, unit_rows: bool) -> Tensor:
+def origin_of(x: Tensor, unit_rows: bool, mean: Tensor | None = None) -> Tensor:
     """Return a point ``(d,)`` amid the rows ``x (n, d)``: the median of some, evenly spaced.
 
-    It stays there when single rows are far off, as their mean would not.
+    It stays there when single rows are far off, as their mean may not. Where the ``mean`` is given
+    and lies amid these rows as well, it is that.
     """
+    median, some = _median_of_some(x, unit_rows)
+    if mean is None:
+        return median
+    spread = (some - median).square_().sum(1).median()
+    off = (mean - median).square_().sum()
+    return mean if bool(off <= _FAR**2 * spread) else median
+
+
+def _median_of_some(x: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor]:
+    """Return the median ``(d,)`` of some rows, and these ``(m, d)``."""
     rows = x[:: max(1, len(x) // _ORIGIN_ROWS)].to(compute_dtype(x.dtype))
     rows = unit(rows) if unit_rows else rows
     if rows.is_cuda:  # where a median is refused if algorithms are to be deterministic
-        return rows.sort(dim=0).values[(len(rows) - 1) // 2]
+        return rows.sort(dim=0).values[(len(rows) - 1) // 2], rows
     if rows.device.type == "cpu" and not torch.compiler.is_compiling():  # in a third of the time
-        return torch.from_numpy(np.sort(rows.detach().numpy(), axis=0)[(len(rows) - 1) // 2])
-    return rows.median(dim=0).values
+        middle = np.sort(rows.detach().numpy(), axis=0)[(len(rows) - 1) // 2]
+        return torch.from_numpy(middle), rows
+    return rows.median(dim=0).values, rows
 
 
 def rows_per_block(x: Rows, k: int) -> int:

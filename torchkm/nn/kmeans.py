@@ -76,7 +76,7 @@ class KMeans(CentroidModule):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(k, n_features, metric=metric, device=device, dtype=dtype)
-        self.rule = as_rule(rule)
+        self.rule = as_rule(rule, name="rule")
         self.init = self._checked_init(init)
 
     @torch.no_grad()

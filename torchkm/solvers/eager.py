@@ -1,4 +1,4 @@
-"""What no compiler follows: fits, which wait for numbers in every pass and call loops of their own."""
+"""What no compiler follows: fits, which wait for numbers in every pass, and call loops."""
 
 from __future__ import annotations
 

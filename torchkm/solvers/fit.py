@@ -254,7 +254,9 @@ def _by_rule(
         return _lloyd_on_device(problem, k, init, n_init, effort, generator)
     check_finite(problem.x)
     mean, variance = mean_and_variance(problem)
-    problem = problem.from_origin(mean.to(problem.origin.dtype))  # as in scikit-learn
+    mean = mean.to(kernels.compute_dtype(problem.x.dtype))  # as in scikit-learn
+    origin = kernels.origin_of(problem.x, problem.unit_rows, mean)
+    problem = problem.from_origin(origin)
     stopping = Stopping(effort.max_iter, effort.tol * variance, effort.watch)
 
     def one_run() -> Fit:

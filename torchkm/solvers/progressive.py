@@ -145,7 +145,7 @@ def _swap_early(descent: Descent, generator: torch.Generator) -> None:
 
 
 def _origin(problem: Problem, seen: Problem) -> Tensor:
-    """Return the mean ``(d,)`` of the rows ``seen``, once they are known to be finite."""
+    """Return a point ``(d,)`` amid the rows ``seen``, once they are known to be finite."""
     if isinstance(seen.x, CsrRows):
         check_norms(problem.x, seen.x.sq_norms.to(seen.x.dtype))
         return problem.origin
@@ -153,7 +153,7 @@ def _origin(problem: Problem, seen: Problem) -> Tensor:
     of_all = torch.linalg.vector_norm(rows).item()
     if not of_all**2 < kernels.most_square(rows.dtype, rows.shape[1]):
         check_norms(problem.x, torch.linalg.vector_norm(rows, dim=1).square())
-    return rows.mean(0)
+    return kernels.origin_of(rows, False, rows.mean(0))
 
 
 def _growth(

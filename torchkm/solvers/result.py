@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from torchkm.functional.caller import warn_caller
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import EmptyClusterWarning, PassRecord, Status
 
@@ -57,11 +57,10 @@ def warn_of_empty(result: KMeansResult) -> None:
         EmptyClusterWarning: both numbers are in the message.
     """
     if result.n_empty:
-        warnings.warn(
+        warn_caller(
             f"{result.n_empty} of {len(result.centroids)} clusters hold no row at the end: the "
             "rows have fewer distinct values than there are clusters, or too few passes were made",
             EmptyClusterWarning,
-            stacklevel=4,
         )
 
 

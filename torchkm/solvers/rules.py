@@ -188,8 +188,10 @@ RULES: dict[str, UpdateRule] = {
 }
 
 
-def as_rule(solver: str | UpdateRule, also: Iterable[str] = ()) -> UpdateRule:
+def as_rule(solver: str | UpdateRule, also: Iterable[str] = (), name: str = "solver") -> UpdateRule:
     """Return the rule of a name, or the rule itself; names ``also`` known are no rules.
+
+    A message has the ``name`` of the parameter.
 
     Raises:
         ValueError: an unknown name; the message lists the known ones.
@@ -200,4 +202,4 @@ def as_rule(solver: str | UpdateRule, also: Iterable[str] = ()) -> UpdateRule:
     """
     if isinstance(solver, UpdateRule) and not isinstance(solver, type):
         return solver
-    return RULES[check_known("solver", solver, [*RULES, *also])]
+    return RULES[check_known(name, solver, [*RULES, *also])]
