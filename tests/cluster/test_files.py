@@ -47,8 +47,6 @@ def test_streams_go_on(blobs, path):
 
 
 def test_names_of_columns_come_back(blobs, path):
-    import polars as pl
-
     frame = pl.DataFrame(blobs.numpy(), schema=list("abcde"))
     KMeans(3, random_state=0).fit(frame).save(path)
     loaded = KMeans.load(path)

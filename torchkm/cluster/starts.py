@@ -98,7 +98,7 @@ def generator_from(random_state: np.random.RandomState) -> torch.Generator:
 
 def _centroids(came: Any, data: Data, shape: tuple[int, int]) -> Tensor:
     came = came.toarray() if hasattr(came, "toarray") else came
-    centroids = data.kind.tensor(came, "init").to(data.device)
+    centroids = data.kind.tensor(came, "init").to(data.device).contiguous()
     if tuple(centroids.shape) != shape:
         raise ValueError(
             f"init must have shape (n_clusters, n_features) = {shape}, got {tuple(centroids.shape)}"
