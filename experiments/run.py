@@ -131,7 +131,8 @@ def find_checkpoint(flags: Namespace, module: KMeansModule) -> Checkpoint | None
         saved = torch.load(path, map_location="cpu", weights_only=True)
         made, n_passes = saved["hyper_parameters"], saved["epoch"] + 1
     except Exception as error:  # whatever a damaged file makes torch raise
-        stop(f"--resume {flags.resume}: {path} cannot be read: {error!r}".splitlines()[0])
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        stop(f"--resume {flags.resume}: {path} cannot be read: {reason[:200]}")
     for name, value in module.hparams.items():
         if made.get(name) != value:
             stop(

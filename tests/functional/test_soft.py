@@ -131,6 +131,11 @@ def test_a_centroid_that_nothing_belongs_to_stays():
     assert moved[1].item() == 1e4
 
 
+def test_a_nan_does_not_come_to_rest():
+    x = torch.tensor([[0.0], [1.0], [torch.nan]])
+    assert soft_lloyd(x, torch.tensor([[0.0], [1.0]]), 1.0).isnan().all()
+
+
 def test_each_problem_may_have_a_temperature(generator):
     x, centroids, _, _ = draw(generator, 3)
     temperature = torch.tensor([0.5, 1.0, 4.0], dtype=torch.float64)

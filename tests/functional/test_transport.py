@@ -129,3 +129,5 @@ def test_rows_and_columns_without_mass_take_no_part(generator):
 def test_bad_input_is_named(arguments, error, match):
     with pytest.raises(error, match=match):
         sinkhorn(**{"cost": torch.ones(4, 2), "temperature": 1.0, **arguments})
+    with pytest.raises(error, match=match):
+        transport_cost(**{"cost": torch.ones(4, 2), "temperature": 1.0, **arguments})

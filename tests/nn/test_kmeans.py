@@ -233,7 +233,7 @@ def test_repr_says_what_it_is(fitted):
     [
         ({"k": 0}, ValueError, "k must be at least 1"),
         ({"n_features": 2.5}, TypeError, "n_features must be an integer, got 2.5"),
-        ({"rule": "adam"}, ValueError, "solver must be one of"),
+        ({"rule": "adam"}, ValueError, "rule must be one of"),
         ({"metric": "l1"}, ValueError, "metric must be one of"),
         ({"dtype": torch.float16}, ValueError, "dtype must be torch.float32 or torch.float64"),
     ],
@@ -327,7 +327,7 @@ def test_lists_and_arrays_of_any_rank_are_rows(fitted, blobs):
     assert torch.equal(fitted.predict(blobs.numpy().reshape(20, 30, 5)).flatten(), want)
     assert fitted.predict(blobs[:3].tolist()).tolist() == want[:3].tolist()
     assert fitted.transform(blobs[0].tolist()).shape == (6,)
-    with pytest.raises(TypeError, match="x must hold real numbers"):
+    with pytest.raises(TypeError, match="x must be an array, got None"):
         fitted(None)
 
 

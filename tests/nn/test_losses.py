@@ -146,3 +146,9 @@ def test_bad_input_is_named(build):
         build(metric="l1")
     with pytest.raises(ValueError, match="as wide as the rows"):
         build()(torch.ones(3, 2), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_iter", 0), ("tol", -1), ("column_penalty", -1)])
+def test_bad_options_of_transport_are_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        TransportLoss(**{name: value})

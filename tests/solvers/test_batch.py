@@ -120,6 +120,8 @@ def test_bad_batches_are_named(x):
         torchkm.kmeans_batch(x[0, 0], 5)
     with pytest.raises(ValueError, match="at least one problem"):
         torchkm.kmeans_batch(x[:0], 5)
+    with pytest.raises(ValueError, match=r"of one row, got \(2, 3, 0, 4\)"):
+        torchkm.kmeans_batch(x[:, :, :0], 5)
     with pytest.raises(ValueError, match=r"init must have shape \(5, 4\) or \(2, 3, 5, 4\)"):
         torchkm.kmeans_batch(x, 5, init=torch.zeros(2, 5, 4))
     with pytest.raises(ValueError, match=r"sample_weight must have shape \(2, 3, 40\)"):

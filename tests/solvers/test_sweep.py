@@ -159,5 +159,7 @@ def test_other_arguments_are_checked_before_work(many):
     ):
         with pytest.raises(ValueError, match=message):
             sweep(many, [2], **settings)
+    with pytest.raises(ValueError, match="refine is for dense rows, got refine=1 with sparse ones"):
+        sweep(many.to_sparse_csr(), [2], refine=1)
     with pytest.raises(ValueError, match="finite"):
         sweep(torch.tensor([[0.0], [float("nan")], [1.0]]), [2])

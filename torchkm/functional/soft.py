@@ -108,7 +108,7 @@ def soft_step(problem: SoftProblem, centroids: Tensor) -> Tensor:
         origin = origin_amid(problem, centroids)
         masses, sums = soft_sums(problem, origin, centroids - origin)
         masses = masses.unsqueeze(-1)  # (*batch, k, 1)
-        held = masses > NOTHING
+        held = ~(masses <= NOTHING)  # as a NaN does, which must not come to rest
         if problem.unit_rows:
             moved = torch.nn.functional.normalize(sums, dim=-1)
         else:

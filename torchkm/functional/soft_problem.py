@@ -72,15 +72,7 @@ def as_soft_problem(
     if uses_unit_rows(metric):
         x, centroids = (torch.nn.functional.normalize(t, dim=-1) for t in (x, centroids))
     x = x.expand(*batch, *x.shape[-2:])
-    weight = sample_weight
-    if weight is not None:
-        weight = as_floats(weight, "sample_weight", "(*batch, n)", 1).to(dtype)
-        if weight.shape[-1] != x.shape[-2]:
-            raise ValueError(
-                f"sample_weight must have one number for each row: expected (..., {x.shape[-2]}), "
-                f"got {tuple(weight.shape)}"
-            )
-        weight = weight.expand(x.shape[:-1])
+    weight = as_weights(sample_weight, x)
     return SoftProblem(x, weight, as_temperature(temperature, x), metric), centroids
 
 
@@ -94,9 +86,32 @@ def as_floats(value: Any, name: str, shape: str, ndim: int) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         what = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a tensor of float numbers, got {what}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
     if value.ndim < ndim or value.numel() == 0:
         raise ValueError(f"{name} must have shape {shape} and numbers, got {tuple(value.shape)}")
     return value
+
+
+def as_weights(sample_weight: Any, x: Tensor) -> Tensor | None:
+    """Return weights ``(*batch, n)`` of rows ``x (*batch, n, d)`` in their dtype, or None.
+
+    Raises:
+        TypeError: as ``as_floats``.
+        ValueError: as ``as_floats``, or a shape that does not broadcast to ``(*batch, n)``.
+    """
+    if sample_weight is None:
+        return None
+    weight = as_floats(sample_weight, "sample_weight", "(*batch, n)", 1).to(x.dtype)
+    try:
+        if weight.shape[-1] == x.shape[-2]:
+            return weight.expand(x.shape[:-1])
+    except RuntimeError:  # of other batches
+        pass
+    raise ValueError(
+        f"sample_weight must have one number for each row: expected {tuple(x.shape[:-1])}, "
+        f"got {tuple(weight.shape)}"
+    )
 
 
 def _broadcast(x: Tensor, centroids: Tensor) -> torch.Size:

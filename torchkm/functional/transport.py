@@ -140,6 +140,7 @@ def transport_cost(
         tensor([[0.5000, 0.0000],
                 [0.0000, 0.5000]])
     """
+    cost = as_floats(cost, "cost", "(*batch, n, k)", 2)
     with torch.no_grad():
         found = sinkhorn(cost.detach(), temperature, row_mass, column_mass, **options)
     # Its value is that of the plan with entropy, and its gradient the plan.

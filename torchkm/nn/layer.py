@@ -13,6 +13,8 @@ from torchkm.functional import Ranks
 from torchkm.functional.checks import as_generator, check_integer, check_number
 from torchkm.functional.geometry import uses_unit_rows
 from torchkm.functional.ranks import of_first_rank
+from torchkm.functional.soft_problem import as_floats, as_weights
+from torchkm.kernels import compute_dtype
 
 
 class ClusteringLayer(nn.Module):
@@ -78,21 +80,21 @@ class ClusteringLayer(nn.Module):
             )
 
     @torch.no_grad()
-    def _start(
-        self, x: Any, sample_weight: Tensor | None, generator: torch.Generator | None
-    ) -> Tensor:
+    def _start(self, x: Any, sample_weight: Any, generator: torch.Generator | None) -> Tensor:
         """Return where to start: where the layer stands, or seeds for each problem."""
         if self.n_features is not None and bool(self.seeded):
             return self.centroids
-        if not isinstance(x, Tensor) or x.ndim < 2:
+        x = as_floats(x, "x", "(*batch, n, d)", 2).detach()
+        if self.n_features not in (None, x.shape[-1]):
             raise ValueError(
-                f"x must have shape (*batch, n, d), got {tuple(getattr(x, 'shape', ()))}"
+                f"x must have n_features={self.n_features} columns, got shape {tuple(x.shape)}"
             )
+        given = as_weights(sample_weight, x[..., :1].to(compute_dtype(x.dtype)))
         generator = as_generator(generator)
-        problems = x.detach().reshape(-1, *x.shape[-2:])
+        problems = x.reshape(-1, *x.shape[-2:])
         weights: Any = [None] * len(problems)
-        if sample_weight is not None:
-            weights = sample_weight.detach().expand(x.shape[:-1]).reshape(-1, x.shape[-2])
+        if given is not None:
+            weights = given.detach().reshape(-1, x.shape[-2])
         seed = partial(functional.seed, metric=self.metric, generator=generator)
         seeds = [
             seed(rows, self.k, self.init, sample_weight=weight)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from torchkm.functional import transport_cost
-from torchkm.functional.checks import check_known
+from torchkm.functional.checks import check_integer, check_known, check_number
 from torchkm.functional.energy import free_energies, least_sq_distances, mean_sq_distances
 from torchkm.functional.geometry import uses_unit_rows
 from torchkm.functional.soft import in_own_precision, sq_distances
@@ -199,6 +199,10 @@ class TransportLoss(_SoftLoss):
     ) -> None:
         super().__init__(temperature, metric=metric, reduction=reduction)
         self.register_buffer("column_mass", column_mass)
+        if column_penalty is not None:
+            check_number("column_penalty", column_penalty, 0, above=True)
+        check_integer("max_iter", max_iter, 1)
+        check_number("tol", tol, 0)
         self.options = {"column_penalty": column_penalty, "max_iter": max_iter, "tol": tol}
 
     def forward(self, x: Tensor, centroids: Tensor, sample_weight: Tensor | None = None) -> Tensor:

@@ -99,8 +99,8 @@ def kmeans_batch(
     if rows.ndim < 3:
         raise ValueError(f"x must have shape (*batch, n, d), got {tuple(rows.shape)}")
     batch, (n, d) = rows.shape[:-2], rows.shape[-2:]
-    if not math.prod(batch):
-        raise ValueError(f"x must hold at least one problem, got {tuple(rows.shape)}")
+    if not rows.numel():
+        raise ValueError(f"x must hold at least one problem, of one row, got {tuple(rows.shape)}")
     flat = rows.reshape(-1, n, d)
     weights = _of_each(sample_weight, (*batch, n), "sample_weight", len(flat))
     inits = _inits(init, batch, k, d)

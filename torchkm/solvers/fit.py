@@ -165,14 +165,9 @@ def solve(
     k = check_k(k, len(problem.x))
     batch_size = check_integer("batch_size", settings.batch_size, 1)
     n_init = check_integer("n_init", settings.n_init, 1)
-    max_iter = check_integer("max_iter", settings.max_iter, 1)
-    refine = check_integer("refine", settings.refine, 0)
-    tol = check_number("tol", settings.tol, 0)
-    effort = Effort(tol, max_iter, refine, watch)
+    effort = effort_of(settings, problem, watch)
     device = as_device(settings.device, problem.x)
     check_precision(settings.precision, _one_row_on(device, problem))
-    if refine and isinstance(problem.x, CsrRows):
-        raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
     rule = _rule_of(settings)
 
     def whole() -> Fit:
@@ -182,11 +177,22 @@ def solve(
         return _by_rule(moved, k, start, n_init, rule, batch_size, effort, generator)
 
     def by_blocks() -> Fit:
-        start, going = _init_on(device, init), on_device.Going(settings.precision, max_iter, tol)
+        start = _init_on(device, init)
+        going = on_device.Going(settings.precision, effort.max_iter, effort.tol)
         return streamed.descend(problem, k, start, n_init, device, going, watch, generator)
 
-    lacks = streamed.hindrance(problem, device, settings.solver, refine)
+    lacks = streamed.hindrance(problem, device, settings.solver, effort.refine)
     return result_of(fit_with_room(problem, k, device, lacks, generator, whole, by_blocks))
+
+
+def effort_of(settings: Settings, problem: Problem, watch: Watch | None) -> Effort:
+    """Return how far to go, once it is sure that rows such as these can be taken so far."""
+    max_iter = check_integer("max_iter", settings.max_iter, 1)
+    refine = check_integer("refine", settings.refine, 0)
+    tol = check_number("tol", settings.tol, 0)
+    if refine and isinstance(problem.x, CsrRows):
+        raise ValueError(f"refine is for dense rows, got refine={refine} with sparse ones")
+    return Effort(tol, max_iter, refine, watch)
 
 
 def _rule_of(settings: Settings) -> UpdateRule | None:

@@ -17,9 +17,7 @@ from torch import Tensor
 
 from torchkm.functional.checks import (
     as_generator,
-    check_integer,
     check_k,
-    check_number,
 )
 from torchkm.functional.precision import check_precision
 from torchkm.functional.problem import Problem, as_problem
@@ -27,7 +25,7 @@ from torchkm.functional.seeding import seeds
 from torchkm.functional.splitting import halves
 from torchkm.solvers.descent import Descent
 from torchkm.solvers.eager import eagerly
-from torchkm.solvers.fit import Settings
+from torchkm.solvers.fit import Settings, effort_of
 from torchkm.solvers.loop import Fit
 from torchkm.solvers.outcome import Watch
 from torchkm.solvers.progressive import Effort, descend, first_rows, plan
@@ -105,12 +103,7 @@ def solve_each(
     """Check what ``sweep`` was given and run it; yields a result for each k, the smallest first."""
     problem = as_problem(x, sample_weight, settings.metric)
     rising = as_ks(ks, len(problem.x))
-    effort = Effort(
-        check_number("tol", settings.tol, 0),
-        check_integer("max_iter", settings.max_iter, 1),
-        check_integer("refine", settings.refine, 0),
-        watch,
-    )
+    effort = effort_of(settings, problem, watch)
     check_precision(settings.precision, problem)
     return map(result_of, _fits(problem, rising, settings.precision, effort, generator))
 
