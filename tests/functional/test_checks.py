@@ -72,7 +72,7 @@ def test_centroids(centroids, error, message, monkeypatch):
         (-torch.ones(6), ValueError, "non-negative, got a smallest weight of -1"),
         (torch.zeros(6), ValueError, "positive weight, got only zeros"),
         (torch.full((6,), 1e38), ValueError, "largest between 1e-15 and 1e\\+15, got 1e\\+38"),
-        (torch.full((6,), 1e-30), ValueError, "got 1e-30: only ratios matter"),
+        (torch.full((6,), 1e-30), ValueError, "got 1e-30: scale all of them alike"),
         (torch.full((6,), float("nan")), ValueError, "finite, got NaN"),
         (torch.ones(6, dtype=torch.complex64), TypeError, "real numbers, got complex64"),
     ],

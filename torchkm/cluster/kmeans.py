@@ -43,7 +43,8 @@ class KMeans(Exchange, CentroidEstimator):
     init : {'k-means++', 'k-means||', 'random'}, callable or array of shape \
 (n_clusters, n_features), default='k-means++'
         How the first centroids are found. A function is called as
-        ``init(X, n_clusters, random_state=random_state)``.
+        ``init(X, n_clusters, random_state=random_state)``, with the rows as they came, where
+        scikit-learn takes the mean off first.
     n_init : 'auto' or int, default='auto'
         Starts, of which the best is kept. 'auto' is 10 for 'random' and functions, else 1.
     max_iter : int, default=300

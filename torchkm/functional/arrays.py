@@ -181,7 +181,7 @@ def as_sample_weight(sample_weight: Any, x: Rows) -> Tensor | None:
     if not _SMALLEST_WEIGHT <= high <= _LARGEST_WEIGHT:
         raise ValueError(
             f"sample_weight must have its largest between {_SMALLEST_WEIGHT:g} and "
-            f"{_LARGEST_WEIGHT:g}, got {high:g}: only ratios matter, so divide by the largest"
+            f"{_LARGEST_WEIGHT:g}, got {high:g}: scale all of them alike"
         )
     return weight
 

@@ -48,8 +48,8 @@ def assign(x: Any, centroids: Any, *, metric: str = "euclidean") -> Assignment:
             squared distance is ``2 - 2 cos``.
 
     Returns:
-        ``Assignment(labels (n,), sq_distances (n,))``. A row equal to its centroid is at
-        distance 0 exactly.
+        ``Assignment(labels (n,), sq_distances (n,))``. A row equal to the centroid of
+        its label is at distance 0 exactly.
 
     Raises:
         TypeError: rows or centroids of a dtype that is not listed, or sparse but not CSR.

@@ -45,7 +45,8 @@ def responsibilities(
 
     Raises:
         TypeError: no float tensors.
-        ValueError: shapes that do not fit, an unknown metric, a temperature that is not above 0.
+        ValueError: shapes that do not fit, an unknown metric, a number for a temperature that is
+            not above 0. Temperatures in a tensor are not looked at, as that would wait for them.
 
     Cost:
         ``2 n k d`` operations; holds the result.

@@ -143,7 +143,8 @@ def as_temperature(temperature: Any, x: Tensor) -> Tensor:
 
     Raises:
         TypeError: neither a number nor a tensor.
-        ValueError: not above 0, or a shape that does not broadcast to ``(*batch,)``.
+        ValueError: a number not above 0 (those in a tensor are not looked at), or a shape that does
+            not broadcast to ``(*batch,)``.
     """
     if not isinstance(temperature, Tensor):
         number = check_number("temperature", temperature, 0, above=True)
