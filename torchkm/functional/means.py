@@ -81,7 +81,7 @@ def means_of(problem: SoftProblem, labels: Tensor, centroids: Tensor) -> Tensor:
         total = total.scatter_add(-2, labels.unsqueeze(-1).expand(both.shape), both)
         total = problem.total(total)
         masses, sums = total[..., -1:], total[..., :-1]
-        held = ~(masses <= NOTHING)  # a NaN does
+        held = ~(masses <= NOTHING)  # a NaN holds too
         if problem.unit_rows:
             moved = torch.nn.functional.normalize(sums, dim=-1)
         else:

@@ -85,9 +85,8 @@ def origin_of(x: Tensor, unit_rows: bool, mean: Tensor | None = None) -> Tensor:
     median, some = _median_of_some(x, unit_rows)
     if mean is None:
         return median
-    spread = (some - median).square_().sum(1).median()
-    off = (mean - median).square_().sum()
-    return mean if bool(off <= _FAR**2 * spread) else median
+    *spread, off = (torch.cat([some, mean.unsqueeze(0)]) - median).square_().sum(1).tolist()
+    return mean if off <= _FAR**2 * sorted(spread)[len(spread) // 2] else median
 
 
 def _median_of_some(x: Tensor, unit_rows: bool) -> tuple[Tensor, Tensor]:
