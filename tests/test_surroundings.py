@@ -45,7 +45,7 @@ CALLS = {
 }
 
 
-@pytest.fixture(params=["in loops", "without", "in eight bits", "in bfloat16"])
+@pytest.fixture
 def fresh(request, monkeypatch):
     """Leave no memory from other tests, which would hide what is made anew."""
     if request.param != "in loops":
@@ -65,21 +65,37 @@ def surroundings(request):
     return request.param
 
 
-@pytest.mark.parametrize("rows", [ROWS, WIDE, SPARSE], ids=["narrow", "wide", "sparse"])
+# What rows may be scored in: few digits are for wide ones.
+ANYWAY = ["in loops", "without"]
+IN_FEW_DIGITS = ["in eight bits", "in bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fresh"),
+    [
+        *(("narrow", way) for way in ANYWAY),
+        *(("wide", way) for way in ANYWAY + IN_FEW_DIGITS),
+        ("sparse", "without"),
+    ],
+    indirect=["fresh"],
+)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_fits_of_arrays(call, rows, fresh, surroundings):
+def test_fits_of_arrays(call, kind, fresh, surroundings):
+    rows = {"narrow": ROWS, "wide": WIDE, "sparse": SPARSE}[kind]
     with surroundings():
         found = call(rows, 4)
     want = call(rows, 4)
     assert np.array_equal(np.asarray(found), np.asarray(want))
 
 
+@pytest.mark.parametrize("fresh", ANYWAY + IN_FEW_DIGITS, indirect=True)
 def test_refinement(fresh, surroundings):
     with surroundings():
         found = torchkm.kmeans(WIDE, 4, refine=2, generator=seeded())
     assert found.inertia == torchkm.kmeans(WIDE, 4, refine=2, generator=seeded()).inertia
 
 
+@pytest.mark.parametrize("fresh", ANYWAY, indirect=True)
 def test_criteria(fresh, surroundings):
     labels = torch.arange(300) % 3
     rows = torch.from_numpy(ROWS[:300])
