@@ -78,6 +78,16 @@ def product(request, monkeypatch):
     return request.param
 
 
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_scores_far_from_zero_lose_digits_of_float64_too(product, offset, generator):
+    """Centroids of which squares differ by less than float64 has digits for."""
+    centroids = torch.randn(30, 40, generator=generator, dtype=torch.float64) + offset
+    first, second = torch.randint(30, (2, 2000), generator=generator)
+    x = (centroids[first] + centroids[second]) / 2
+    x = x + 1e-6 * torch.randn(2000, 40, generator=generator, dtype=torch.float64)
+    assert sure_and_right(x, centroids) >= 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("offset", [0.0, 1.0, 10.0])
 def test_labels_that_are_not_in_doubt_are_right(product, dtype, offset, generator):

@@ -55,12 +55,14 @@ class Centred(NamedTuple):
         bias: what makes a score of a product ``(k,)``.
         norms: of the ``centroids (k,)``.
         given: the centroids as they were ``(k, d)``.
+        sq_norm: the largest of those ``()``, float64.
     """
 
     centroids: Tensor
     bias: Tensor
     norms: Tensor
     given: Tensor
+    sq_norm: Tensor
 
     @classmethod
     def about(cls, middle: Tensor, given: Tensor) -> Centred:
@@ -70,12 +72,14 @@ class Centred(NamedTuple):
         bias = (middle.double().square().sum() - sq_norms) / 2
         centred = torch.sub(given, middle, out=room("centred", k, d, given.dtype))
         norms = torch.linalg.vector_norm(centred, dim=1)
-        return cls(centred, bias.to(centred.dtype), norms, given)
+        return cls(centred, bias.to(centred.dtype), norms, given, sq_norms.max())
 
     def lost(self, width: int, unit: float) -> Tensor:
         """Return what rounding takes of a lead ``()``, whatever the row."""
         sums = 2 * width * unit * self.bias.abs().max()
-        return sums + vanished(width, self.norms)
+        # A bias is the difference of squares in float64.
+        squares = width * torch.finfo(torch.float64).eps * self.sq_norm
+        return sums + squares.to(sums.dtype) + vanished(width, self.norms)
 
     def rounding(self) -> tuple[Tensor, Tensor]:
         """Return what rounding takes of a lead in the dtype of the centroids.
@@ -188,7 +192,7 @@ class InBfloat16:
     def __init__(self, given: Tensor, n: int) -> None:
         k, d = given.shape
         centred = Centred.about(given.mean(0), given)
-        centroids, bias, norms, _ = centred
+        centroids, bias, norms, *_ = centred
         width = -(-(d + _EXTRA) // _TILE) * _TILE
         self._dtype, self.size = given.dtype, min(n, _rows_at_once(k, width))
         self._left = room("rounded rows", self.size, width, torch.bfloat16)
