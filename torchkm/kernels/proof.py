@@ -67,7 +67,7 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     if compiled.available() and k <= _FEW[int8.is_fast()]:
         from torchkm.kernels.compiled.look import FewLoops
 
-        yield FewLoops(centroids, n)
+        yield FewLoops(centroids)
     if k > 1 and bfloat16.pays_for(x, k):
         yield InBfloat16(centroids, n)
     elif n >= _ENOUGH_ROWS and is_worth_it(k, d, centroids.dtype, _WORTH_A_LOOK):

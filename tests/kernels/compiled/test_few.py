@@ -11,7 +11,7 @@ from torchkm.kernels.rivals import Found
 
 
 def settle(x, centroids):
-    product, found = FewLoops(centroids, len(x)), Found.room(len(x), centroids.dtype)
+    product, found = FewLoops(centroids), Found.room(len(x), centroids.dtype)
     for start in range(0, len(x), product.size):
         part = slice(start, start + product.size)
         assert product.score(x[part], found.part(part))
@@ -72,9 +72,9 @@ def test_rows_in_another_order_in_memory_and_a_single_centroid(generator):
     assert torch.equal(torch.nonzero(~(leads > 0)).squeeze(1), torch.tensor([7]))
 
 
-@pytest.mark.parametrize("d", [1, 8, 127, 128, 129, 260, 784])
+@pytest.mark.parametrize("d", [16, 127, 128, 129, 260, 784])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rows_need_not_fill_their_parts(d, dtype, generator):
+def test_rows_need_not_fill_registers(d, dtype, generator):
     x = torch.randn(300, d, generator=generator, dtype=dtype)
     found, leads = settle(x, x[:9])
     assert torch.equal(found, nearest_in_float64(x, x[:9]))

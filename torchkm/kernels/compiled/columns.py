@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from torchkm.kernels.compiled.jit import in_order
-from torchkm.kernels.compiled.tile import WIDTH, add_scores, take_best, take_two_best
+from torchkm.kernels.compiled.tile import WIDTH, take_best, take_scores, take_two_best
 from torchkm.kernels.compiled.turning import SIDE, turn_eight
 
 # Rows that lie side by side: as many as a tile takes, in any dtype, or some tiles; and so few that
@@ -30,29 +30,28 @@ def room(d, like):
 
 
 @in_order
-def turn(rows, first, origin, columns, at):
-    """Write ``rows (r, d)`` less the ``origin (d,)`` to ``columns (m, RUN)``, from ``at`` on.
+def turn(rows, origin, columns, at):
+    """Write ``rows (r, d)`` less the ``origin (d,)`` to ``columns (d, RUN)``, from ``at`` on.
 
-    Of each as many numbers as there are columns, from the ``first`` on. Eight rows at a time, so
-    that what is written to a column lies side by side.
+    Eight rows at a time, so that what is written to a column lies side by side.
     """
     n, d = len(rows), len(columns)
     whole, square = n - n % SIDE, d - d % SIDE
     for i in range(0, whole, SIDE):
         for j in range(0, square, SIDE):
-            turn_eight(rows, i, first + j, origin, columns, j, at + i)
+            turn_eight(rows, i, j, origin, columns, at + i)
         if square < d:
-            _turn_rest(rows[i : i + SIDE], first, origin, columns, square, at + i)
+            _turn_rest(rows[i : i + SIDE], origin, columns, square, at + i)
     for i in range(whole, n):
         for j in range(d):
-            columns[j, at + i] = rows[i, first + j] - origin[first + j]
+            columns[j, at + i] = rows[i, j] - origin[j]
 
 
 @in_order
-def _turn_rest(rows, first, origin, columns, start, at):
-    """Write to ``columns (m, RUN)`` what ``turn`` does of eight rows, from the ``start`` on."""
+def _turn_rest(rows, origin, columns, start, at):
+    """Write to ``columns (d, RUN)`` what ``turn`` does of eight rows, from the ``start`` on."""
     for j in range(start, len(columns)):
-        number, zero, column = np.uint64(first + j), origin[first + j], columns[j, at : at + SIDE]
+        number, zero, column = np.uint64(j), origin[j], columns[j, at : at + SIDE]
         for i in range(SIDE):
             column[i] = rows[i, number] - zero
 
@@ -81,9 +80,9 @@ def lead_run(columns, aims, best, second):
 
 @in_order
 def score_run(columns, aims, scores):
-    """Add to ``scores (k, RUN)`` those of ``columns (d, RUN)`` by ``aims (k, > d)``."""
+    """Write the ``scores (k, RUN)`` of ``columns (d, RUN)`` by ``aims (k, > d)``."""
     for start in range(0, RUN, WIDTH // columns.itemsize):
-        add_scores(columns, aims, start, (scores,))
+        take_scores(columns, aims, start, (scores,))
 
 
 @in_order

@@ -1,4 +1,4 @@
-"""Wide rows against few centroids: scored part by part, and looked through while they are in cache.
+"""Wide rows against few centroids: scored, and looked through while the scores are in cache.
 
 A library's product of so few columns waits for memory, and so does the loop that looks through its
 scores; here rows are read once.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from torchkm.kernels.compiled.columns import RUN, add_squares, room, score_run, turn
+from torchkm.kernels.compiled import wide
+from torchkm.kernels.compiled.columns import RUN
 from torchkm.kernels.compiled.jit import in_order, on_threads
 from torchkm.kernels.compiled.rivals import nearest
-
-# Bytes of a row in a part, at most: those of a run stay in the first cache.
-PART = 2**9
 
 # Rows that a thread takes at a time.
 _ROWS = 4 * RUN
@@ -22,32 +20,23 @@ _ROWS = 4 * RUN
 
 @in_order
 def label(rows, aims, given, rounding, labels, leads):
-    """Find the best of ``k`` centroids for each row, and by how much it leads.
+    """Find the best of ``k`` centroids for each row, and whether it leads.
 
     Args:
         rows: ``(n, d)``.
-        aims: for each part of the rows, what they are scored by there ``(p, k, s + 1)``: centroids,
-            and behind them what is added for a score.
+        aims: what they are scored by; see ``wide_tile.py``.
         given: centroids as near to the rows as scores tell ``(k, d)``.
         rounding: what the difference of two scores loses, for each unit of a row's norm and
             whatever the row, and that of squared distances for each unit of them.
         labels: where they go ``(n,)``.
-        leads: where it goes how far they lead ``(n,)``, above zero where they are proven.
+        leads: where it goes whether they lead ``(n,)``, above zero where they are proven.
     """
-    d, size, zero = rows.shape[1], aims.shape[2] - 1, np.zeros(rows.shape[1], rows.dtype)
-    columns, norms = room(size, zero), np.empty(RUN, rows.dtype)
-    scores = np.empty((aims.shape[1], RUN), rows.dtype)
+    scores, squares = np.empty((len(aims), RUN), rows.dtype), np.empty(RUN, rows.dtype)
     for start in range(0, len(rows), RUN):
         some = slice(start, min(start + RUN, len(rows)))
-        scores[:] = 0
-        norms[:] = 0
-        for part in range(len(aims)):
-            first = part * size
-            of_part = columns[: min(size, d - first)]
-            turn(rows[some], first, zero, of_part, 0)
-            score_run(of_part, aims[part], scores)
-            add_squares(of_part, norms)
-        _settle(rows[some], scores, norms, given, rounding, labels[some], leads[some])
+        wide.measure(rows[some], squares)
+        wide.score(rows[some], aims, scores)
+        _settle(rows[some], scores, squares, given, rounding, labels[some], leads[some])
 
 
 @on_threads
@@ -59,7 +48,7 @@ def label_on_threads(rows, aims, given, rounding, labels, leads):
 
 
 @in_order
-def _settle(rows, scores, norms, given, rounding, labels, leads):
+def _settle(rows, scores, squares, given, rounding, labels, leads):
     """Write labels and leads of ``rows (r, d)`` by their ``scores (k, RUN)``."""
     best, second = np.full(RUN, -np.inf, rows.dtype), np.full(RUN, -np.inf, rows.dtype)
     found, rivals = np.zeros(RUN, np.int32), np.empty(len(scores), np.int64)
@@ -73,7 +62,7 @@ def _settle(rows, scores, norms, given, rounding, labels, leads):
             found[i] = np.int32(c) if better else found[i]
     per_norm, lost, per_sq_distance = rounding
     for i in range(len(rows)):
-        margin = np.sqrt(norms[i]) * per_norm + lost
+        margin = np.sqrt(squares[i]) * per_norm + lost
         labels[i], leads[i] = found[i], best[i] - second[i] - margin
         if not leads[i] > 0:  # so where it is no number
             n_rivals = _near(scores, i, best[i] - margin, rivals)

@@ -40,7 +40,7 @@ def keep(rows, origin, first, weights, columns):
     while start < n:
         run, at = divmod(first + start, RUN)
         stop = min(start + RUN - at, n)
-        turn(rows[start:stop], 0, origin, columns[run], at)
+        turn(rows[start:stop], origin, columns[run], at)
         start = stop
     squares = weighted = 0.0
     for i in range(n):

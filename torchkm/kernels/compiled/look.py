@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from torchkm.kernels import int8
 from torchkm.kernels.compiled import eight_bits, few
 from torchkm.kernels.compiled.jit import run
-from torchkm.kernels.compiled.turning import SIDE
+from torchkm.kernels.compiled.wide_tile import aims_of
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
 from torchkm.kernels.scratch import room
@@ -38,10 +40,8 @@ class InInt8Loops:
             centred.centroids, centred.bias, centred.rounding()[1]
         )
         self._rounded = self._centroids.as_arrays()
-        numbers = centred.centroids, centred.bias, given.contiguous()
-        self._exact = tuple(part.numpy() for part in numbers)
-        self._rounding = _rounding(centred)
-        self._most = _rows_at_once(n, k, d)
+        self._exact, self._rounding = _exact(centred), _rounding(centred)
+        self._most = min(n, _rows_at_once(k, d))
         self._left = room("whole rows", self._most, d, torch.int8)
         self._grids = room("grids", self._most, 3, torch.float32).numpy()
         self._product = room("whole product", self._most, k, torch.int32)
@@ -74,18 +74,11 @@ class InInt8Loops:
 class FewLoops:
     """Scores in the dtype of the centroids, of which there are few."""
 
-    def __init__(self, given: Tensor, n: int) -> None:
+    def __init__(self, given: Tensor) -> None:
         (k, d), centred = given.shape, Centred.about(given.mean(0), given)
-        self._dtype, self.size = given.dtype, _rows_at_once(n, k, d)
+        self._dtype, self.size = given.dtype, _rows_at_once(k, d)
         self._rounding, self._given = _rounding(centred), given.contiguous().numpy()
-        n_parts = -(-d * given.itemsize // few.PART)
-        size = -(-d // (SIDE * n_parts)) * SIDE
-        of_parts = centred.centroids.split(size, 1)
-        aims = given.new_zeros(len(of_parts), k, size + 1)
-        for part, some in zip(aims, of_parts, strict=True):
-            part[:, : some.shape[1]] = some
-        aims[-1, :, of_parts[-1].shape[1]] = centred.bias  # the scores are whole there
-        self._aims = aims.numpy()
+        self._aims = aims_of(centred.centroids.numpy(), centred.bias.numpy())
 
     def score(self, rows: Tensor, found: Found) -> bool:
         """Fill in what is ``found`` of ``rows (b, d)``: labels and leads."""
@@ -95,8 +88,14 @@ class FewLoops:
         return True
 
 
-def _rows_at_once(n: int, k: int, d: int) -> int:
-    return max(1, min(n, _NUMBERS // max(k, d)))
+def _rows_at_once(k: int, d: int) -> int:
+    return max(1, _NUMBERS // max(k, d))
+
+
+def _exact(centred: Centred) -> tuple[Any, ...]:
+    """Return centroids, bias and the centroids as they were: see ``compiled/rivals.py``."""
+    numbers = centred.centroids, centred.bias, centred.given.contiguous()
+    return tuple(part.numpy() for part in numbers)
 
 
 def _rounding(centred: Centred) -> tuple[float, float, float]:

@@ -132,7 +132,7 @@ def _room(origin):
 def _look(rows, origin, aims, labels, of_run):
     """Write ``labels (r,)`` of the rows of a run, their best scores and their squared norms."""
     columns, best, found, norms = of_run
-    turn(rows, 0, origin, columns, 0)
+    turn(rows, origin, columns, 0)
     label_run(columns, aims, best, found, labels)
     norms[:] = 0
     add_squares(columns, norms)

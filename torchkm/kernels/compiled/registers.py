@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 
 INDEX, WHOLE = ir.IntType(64), ir.IntType(32)
+
+
+def _of_cpu() -> tuple[int, int]:
+    """Return how many bytes a register has, and how many registers there are."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64, 32
+    if features.get("avx"):
+        return 32, 16
+    return 16, 16 if features.get("sse2") else 32
+
+
+BYTES, N_REGISTERS = _of_cpu()
 
 
 class Registers:
@@ -40,6 +53,20 @@ class Registers:
         """Return numbers of two registers, of which the ``other`` goes on where ``one`` ends."""
         kind = ir.VectorType(WHOLE, self._lanes)
         return self._build.shuffle_vector(one, other, ir.Constant(kind, which))
+
+    def total(self, value: Any) -> Any:
+        """Return the sum of the numbers of a register, added up half by half."""
+        n = self._lanes
+        while n > 1:
+            n //= 2
+            halves = [
+                ir.Constant(ir.VectorType(WHOLE, n), list(range(first, first + n)))
+                for first in (0, n)
+            ]
+            value = self._build.fadd(
+                *(self._build.shuffle_vector(value, value, half) for half in halves)
+            )
+        return self._build.extract_element(value, WHOLE(0))
 
     def _as(self, kind: Any, place: Any) -> Any:
         return self._build.bitcast(place, kind.as_pointer())

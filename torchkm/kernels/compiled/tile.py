@@ -11,34 +11,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from torchkm.kernels.compiled.registers import INDEX, WHOLE, Registers, arrays_of, lengths
+from torchkm.kernels.compiled.registers import (
+    BYTES,
+    INDEX,
+    N_REGISTERS,
+    WHOLE,
+    Registers,
+    arrays_of,
+    lengths,
+)
 
 # Centroids that are scored at once, at most.
 _AT_ONCE = 4
 
 
-def _registers() -> tuple[int, int]:
-    """Return how many bytes a register has, and how many of them take numbers of rows.
-
-    With the sums, what is looked at next and the best, that is all that a CPU has.
-    """
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64, 4
-    if features.get("avx"):
-        return 32, 2
-    return 16, 2 if features.get("sse2") else 4
-
-
-_BYTES, _N_REGISTERS = _registers()
+# Registers that take numbers of rows. With the sums, what is looked at next and the best, that is
+# all that a CPU has.
+_N_REGISTERS = N_REGISTERS // 8
 
 # Bytes of one number of all rows that are scored at a time.
-WIDTH = _BYTES * _N_REGISTERS
+WIDTH = BYTES * _N_REGISTERS
 
 
 class _Tile:
@@ -52,7 +49,7 @@ class _Tile:
         known = cgutils.unpack_tuple(builder, values[3])
         self._known = arrays_of(context, builder, kinds[3], known)
         self._build, self._start = builder, values[2]
-        self._lanes = _BYTES * 8 // kinds[0].dtype.bitwidth
+        self._lanes = BYTES * 8 // kinds[0].dtype.bitwidth
         self._registers = Registers(context, builder, kinds[0].dtype, self._lanes)
         self._d, self._run = lengths(builder, columns, 2)
         self._k, self._width = lengths(builder, self._aims, 2)
@@ -95,14 +92,12 @@ class _Tile:
         for value, place in zip((top, second), places, strict=True):
             registers.write(value, place)
 
-    def note_sum(self, scores: list[Any], numbers: list[Any], register: int) -> None:
-        """Add the scores to what is known of them."""
+    def note_all(self, scores: list[Any], numbers: list[Any], register: int) -> None:
+        """Write the scores."""
         registers, (known,) = self._registers, self._known
         for score, number in zip(scores, numbers, strict=True):
             row = self._build.mul(number, self._run)
-            place = self._build.gep(self._of_rows(known, register), [row])
-            before = registers.read(place, registers.numbers)
-            registers.write(self._build.fadd(before, score), place)
+            registers.write(score, self._build.gep(self._of_rows(known, register), [row]))
 
     def _score_by(self, n: int, first: Any, note: Note) -> None:
         """Write what scores the rows by ``n`` aims from the ``first`` on."""
@@ -155,8 +150,8 @@ def _intrinsic(note: Note) -> Any:
 
 # These score rows in ``columns (d, r)``, from ``start`` on, as many as are ``WIDTH`` bytes of one,
 # by ``aims (k, > d)``. They note what is better than is known, in arrays ``(r,)``: the best score
-# and whose it is, an int32; or the best and the second best. Or they add scores to those that are
-# known, in one array ``(k, r)``.
+# and whose it is, an int32; or the best and the second best. Or they write all scores, to one array
+# ``(k, r)``.
 take_best = _intrinsic(_Tile.note_label)
 take_two_best = _intrinsic(_Tile.note_second)
-add_scores = _intrinsic(_Tile.note_sum)
+take_scores = _intrinsic(_Tile.note_all)

@@ -13,27 +13,27 @@ from torchkm.kernels.compiled.registers import INDEX, Registers, arrays_of, leng
 SIDE = 8
 
 
-def _turner(_: Any, rows: Any, i: Any, j: Any, origin: Any, columns: Any, row: Any, at: Any) -> Any:
+def _turner(_: Any, rows: Any, i: Any, j: Any, origin: Any, columns: Any, at: Any) -> Any:
 
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         arrays = arrays_of(context, builder, signature.args, values)
         registers = Registers(context, builder, rows.dtype, SIDE)
-        _turn(builder, registers, arrays, (*values[1:3], *values[5:7]))
+        _turn(builder, registers, arrays, (*values[1:3], values[5]))
         return context.get_dummy_value()
 
     where = types.intp
-    return types.void(rows, where, where, origin, columns, where, where), write
+    return types.void(rows, where, where, origin, columns, where), write
 
 
 def _turn(build: Any, registers: Registers, arrays: list[Any], where: tuple[Any, ...]) -> None:
-    (rows, origin, columns), (i, j, row, at) = arrays, where
+    (rows, origin, columns), (i, j, at) = arrays, where
     zero = registers.read(build.gep(origin.data, [j]), registers.numbers)
     taken = [
         build.fsub(registers.read(place, registers.numbers), zero)
         for place in _places(build, rows, i, j)
     ]
     for numbers, place in zip(
-        _changed(registers, taken), _places(build, columns, row, at), strict=True
+        _changed(registers, taken), _places(build, columns, j, at), strict=True
     ):
         registers.write(numbers, place)
 
@@ -61,6 +61,6 @@ def _changed(registers: Registers, rows: list[Any]) -> list[Any]:
     return rows
 
 
-# Eight numbers, from ``j`` on, of eight ``rows (r, d)``, from ``i`` on, go to ``columns (m, RUN)``,
-# less those of the ``origin (d,)``: to eight, from ``row`` on, and side by side from ``at`` on.
+# Eight numbers, from ``j`` on, of eight ``rows (r, d)``, from ``i`` on, go to ``columns (d, RUN)``,
+# less those of the ``origin (d,)``: side by side from ``at`` on.
 turn_eight: Any = intrinsic(_turner)
