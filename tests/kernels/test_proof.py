@@ -51,6 +51,7 @@ def look_along_directions(monkeypatch):
         "own dtype",
         "own dtype, in loops",
         "directions",
+        "directions, in loops",
     ]
 )
 def product(request, monkeypatch):
@@ -61,6 +62,11 @@ def product(request, monkeypatch):
         pytest.importorskip("numba")
         monkeypatch.setattr(proof, "_SEVERAL", 1)
         monkeypatch.setattr(proof, "_FEW", dict.fromkeys((True, False), 10**9))
+        if request.param.startswith("directions"):
+            from torchkm.kernels.compiled import look
+
+            monkeypatch.setattr(proof, "_SAVED", -(10**9))
+            monkeypatch.setattr(look, "_SHARE", 1)
     else:
         leave_loops(monkeypatch)
     if request.param.startswith("bfloat16"):
@@ -71,7 +77,7 @@ def product(request, monkeypatch):
     monkeypatch.setattr(proof, "_ENOUGH_NUMBERS", 1)
     if request.param.endswith("doubts left"):
         monkeypatch.setattr(rivals, "_SINGLY", 2**30)
-    if request.param == "directions":
+    if request.param.startswith("directions"):
         look_along_directions(monkeypatch)
         monkeypatch.setattr(subspace, "_BEYOND", 2)
         monkeypatch.setattr(rivals, "_SINGLY", 0)
@@ -106,6 +112,7 @@ COMPARED = (
     "own dtype, in loops",
     "bfloat16",
     "directions",
+    "directions, in loops",
 )
 
 
@@ -222,6 +229,19 @@ def test_few_rows_are_not_worth_directions(monkeypatch, generator):
     assert len(chosen) == 1
 
 
+def test_rows_are_looked_at_along_directions_where_that_saves_much(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(proof, "_in_eight_bits", lambda x, k: None)
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    x = torch.randn(4096, 784)
+    for k, pays in [(87, True), (86, False)]:
+        found = [type(product).__name__ for product in proof._products(x, x[:k])]
+        assert (found[0] == "ProjectedLoops") == pays
+        assert found[-1] == "Plain"
+        assert proof.pays_before_distances(x, x[:k]) == pays
+    assert not proof.pays_before_distances(torch.randn(2**16, 128), torch.randn(256, 128))
+
+
 @pytest.mark.parametrize(("k", "in_loops"), [(48, True), (60, False), (257, False)])
 @pytest.mark.parametrize("rounded", [True, False])
 def test_scores_as_they_are_come_from_loops(k, in_loops, rounded, monkeypatch, generator):
@@ -304,6 +324,7 @@ def test_few_or_narrow_rows_are_not_proven(n, d, proven, monkeypatch, generator)
 
 @pytest.mark.parametrize("digits", [int8, bfloat16])
 def test_few_or_narrow_rows_and_few_centroids_are_measured_at_once(digits, monkeypatch):
+    leave_loops(monkeypatch)
     monkeypatch.setattr(bfloat16, "pays", lambda: False)
     monkeypatch.setattr(digits, "pays", lambda: True)
     x = torch.empty(4096, 784)

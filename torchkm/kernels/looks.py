@@ -47,6 +47,20 @@ class Product(Protocol):
         """
 
 
+def fill(found: Found, start: int, rows: Tensor, product: Product) -> int:
+    """Fill in what is ``found`` of ``rows (n, d)``, from the ``start`` on, while that pays.
+
+    Returns:
+        How many rows that has come to.
+    """
+    while start < len(rows):
+        part = slice(start, start + product.size)
+        if not product.score(rows[part], found.part(part)):
+            return start
+        start = min(part.stop, len(rows))
+    return start
+
+
 class Centred(NamedTuple):
     """Centroids as a product takes them.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchkm.kernels import bfloat16, compiled, int8
 from torchkm.kernels.layout import compute_dtype
-from torchkm.kernels.looks import InBfloat16, InInt8, Plain, Product, Projected
+from torchkm.kernels.looks import InBfloat16, InInt8, Plain, Product, Projected, fill
 from torchkm.kernels.rivals import Found, in_doubt
 from torchkm.kernels.subspace import is_worth_it
 
@@ -24,9 +24,10 @@ _WIDE, _ENOUGH_NUMBERS = 128, 2**20
 # distances are taken; and how many rows pay for making ready.
 _WORTH_A_LOOK, _ENOUGH_ROWS = 2**19, 2**12
 
-# In loops: centroids up to which rows are scored as they are, where they can be rounded to eight
-# bits and where not; and from which on they are rounded, which takes longer for fewer.
-_FEW, _SEVERAL = {True: 48, False: 256}, 48
+# In loops: products that a look along directions has to save; centroids up to which rows are scored
+# as they are, where they can be rounded to eight bits and where not; and from which on they are
+# rounded, which takes longer for fewer.
+_SAVED, _FEW, _SEVERAL = 2**27, {True: 48, False: 256}, 48
 
 
 def pays(x: Tensor) -> bool:
@@ -39,7 +40,11 @@ def pays(x: Tensor) -> bool:
 def pays_before_distances(x: Tensor, centroids: Tensor) -> bool:
     """Return whether to prove labels first even if distances are wanted: those to one centroid."""
     (k, d), dtype = centroids.shape, compute_dtype(x.dtype, centroids.dtype)
-    worth_it = pays(x) and len(x) >= _ENOUGH_ROWS and is_worth_it(k, d, dtype, _WORTH_A_LOOK)
+    if not pays(x):
+        return False
+    if _are_seen_in_loops(len(x), k, d):
+        return True
+    worth_it = len(x) >= _ENOUGH_ROWS and is_worth_it(k, d, dtype, _WORTH_A_LOOK)
     return worth_it and (_in_eight_bits(x, k) is not None or bfloat16.pays_for(x, k))
 
 
@@ -47,14 +52,10 @@ def labels(x: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``labels (n,)`` and the rows ``(m,)``, rising, whose label is in doubt."""
     centroids = centroids.to(compute_dtype(x.dtype, centroids.dtype))
     found, start = Found.room(len(x), centroids.dtype), 0
-    products = _products(x, centroids)
-    product = next(products)
-    while start < len(x):
-        part = slice(start, start + product.size)
-        if product.score(x[part], found.part(part)):
-            start = part.stop
-        else:
-            product = next(products)
+    for product in _products(x, centroids):
+        start = fill(found, start, x, product)
+        if start == len(x):
+            break
     return found.labels, in_doubt(found.leads)
 
 
@@ -64,6 +65,10 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     eight_bits = _in_eight_bits(x, k)
     if eight_bits is not None:
         yield eight_bits(centroids, n)
+    if _are_seen_in_loops(n, k, d):
+        from torchkm.kernels.compiled.look import ProjectedLoops
+
+        yield ProjectedLoops.about(centroids)
     if compiled.available() and k <= _FEW[int8.is_fast()]:
         from torchkm.kernels.compiled.look import FewLoops
 
@@ -73,6 +78,11 @@ def _products(x: Tensor, centroids: Tensor) -> Iterator[Product]:
     elif n >= _ENOUGH_ROWS and is_worth_it(k, d, centroids.dtype, _WORTH_A_LOOK):
         yield Projected(centroids, n)
     yield Plain(centroids, n)
+
+
+def _are_seen_in_loops(n: int, k: int, d: int) -> bool:
+    """Return whether rows are best looked at along directions, in loops."""
+    return compiled.saves_along_directions(n, k, d) >= _SAVED
 
 
 def _in_eight_bits(x: Tensor, k: int) -> Callable[[Tensor, int], Product] | None:

@@ -101,6 +101,10 @@ class Subspace:
         left = torch.linalg.vecdot(beyond, beyond).add_(squares, alpha=self.rounding)
         return along, left.sqrt_()
 
+    def holds(self, rest: Tensor, norms: Tensor) -> bool:
+        """Return whether little enough is left of centroids of some ``norms (k,)``."""
+        return bool(rest.square().sum() <= _BEYOND * norms.square().sum())
+
 
 class Aim:
     """Centroids ``(k, d)`` as a subspace shows them.
@@ -125,7 +129,7 @@ class Aim:
         along, rest = subspace.show(centroids)
         self._right = torch.cat([along, rest.unsqueeze(1), bias.unsqueeze(1)], dim=1).float()
         norms = torch.linalg.vector_norm(centroids, dim=1).float()
-        self._sees = bool(rest.square().sum() <= _BEYOND * norms.square().sum())
+        self._sees = subspace.holds(rest, norms)
         lost = subspace.rounding * bias.abs().max().float() + vanished(centroids.shape[1], norms)
         rest = rest.float()
         self._keys = FloatKeys(Bounds(2 * rest, lost, 0, torch.zeros_like(rest)))

@@ -29,6 +29,10 @@ def available() -> bool:
 # ones a run does not stay in the first cache.
 _WIDE, _FEW = 2**7, 2**9
 
+# Along how many directions wide rows are looked at: as many as are scored at once, times some. And
+# what else that takes for each number and each score, in products.
+DIRECTIONS, _ASIDE = 30, 10
+
 # What loops are compiled for.
 _DTYPES = (torch.float32, torch.float64)
 
@@ -36,6 +40,13 @@ _DTYPES = (torch.float32, torch.float64)
 def pays_for(k: int, d: int) -> bool:
     """Return whether rows of ``d`` numbers are best scored against ``k`` centroids in a loop."""
     return (d <= _WIDE or k * d <= _FEW) and available()
+
+
+def saves_along_directions(n: int, k: int, d: int) -> int:
+    """Return how many products are saved where ``n`` rows are first looked at along directions."""
+    if d <= _WIDE or not available():
+        return 0
+    return n * (k * d - (DIRECTIONS + _ASIDE) * (k + d))
 
 
 def reader_of(x: Any, centroids: Tensor, unit_rows: bool) -> ModuleType | None:

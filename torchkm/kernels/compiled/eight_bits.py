@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from torchkm.kernels.compiled.jit import in_order, on_threads
-from torchkm.kernels.compiled.rivals import ROWS, SURE, at_least, dot, tell_apart
+from torchkm.kernels.compiled.rivals import ROWS, SURE, UNKNOWN, at_least, dot, tell_apart
 
 # The step of a grid is no less than this share of the numbers, so that float32 tells which it is.
 _FINEST = np.float32(2.0**-18)
@@ -53,7 +53,7 @@ def round_rows_on_threads(rows, bits, numbers, grids):
 
 @in_order
 def settle(rows, product, grids, rounded, exact, rounding, labels, leads):
-    """Find the best of ``k`` centroids for each row, and by how much it leads.
+    """Find the best of ``k`` centroids for each row, and whether it leads.
 
     Args:
         rows: ``(b, d)``.
@@ -67,7 +67,7 @@ def settle(rows, product, grids, rounded, exact, rounding, labels, leads):
         rounding: what the difference of two such scores loses, for each unit of a row's norm and
             whatever the row, and that of squared distances for each unit of them.
         labels: where they go ``(b,)``.
-        leads: where it goes how far they lead ``(b,)``, above zero where they are proven.
+        leads: where it goes whether they lead ``(b,)``, above zero where they are proven.
 
     Returns:
         How many scores were multiplied out.
@@ -88,7 +88,7 @@ def settle(rows, product, grids, rounded, exact, rounding, labels, leads):
             labels[i], leads[i] = rivals[0], SURE
             continue
         n_scored += n_rivals
-        labels[i], leads[i] = tell_apart(rows[i], norm, rivals[:n_rivals], exact, rounding)
+        labels[i], leads[i] = tell_apart(rows[i], norm, rivals[:n_rivals], UNKNOWN, exact, rounding)
     return n_scored
 
 

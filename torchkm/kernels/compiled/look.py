@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from torchkm.kernels import int8
-from torchkm.kernels.compiled import eight_bits, few
+from torchkm.kernels.compiled import DIRECTIONS, eight_bits, few, projected
 from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.compiled.wide_tile import aims_of
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
 from torchkm.kernels.scratch import room
+from torchkm.kernels.subspace import Subspace, vanished
 
 # Numbers of rows, or of their products, at once: with fewer, Numba's threads and torch's wait for
 # each other more often. And rows that are tried first.
@@ -86,6 +88,60 @@ class FewLoops:
         into = found.labels.numpy(), found.leads.numpy()
         run(few.label, few.label_on_threads, *numbers, self._rounding, *into)
         return True
+
+
+class ProjectedLoops:
+    """Bounds of scores along a few directions, and scores in full where they leave a doubt.
+
+    Args:
+        centred: at least two centroids.
+        subspace: the directions.
+
+    Attributes:
+        size: rows that are scored at a time.
+        n_scored: scores that were multiplied out singly so far.
+    """
+
+    def __init__(self, centred: Centred, subspace: Subspace) -> None:
+        (k, d), m, dtype = centred.given.shape, subspace.basis.shape[1], centred.given.dtype
+        self._dtype, self.size, self.n_scored = dtype, _rows_at_once(k, d), 0
+        self._directions = aims_of(subspace.basis.T.to(dtype).numpy(), np.zeros(m))
+        aims = torch.empty(k, m + 1, dtype=dtype, device="cpu")
+        rests, of_squares = torch.empty_like(centred.norms), 2 * subspace.rounding
+        numbers = centred.centroids.numpy(), centred.bias.numpy(), self._directions
+        projected.see(*numbers, of_squares, aims.numpy(), rests.numpy())
+        self._sees = subspace.holds(rests, centred.norms)
+        lost = subspace.rounding * centred.bias.abs().max() + vanished(d, centred.norms)
+        self._seen = aims.numpy(), rests.numpy(), of_squares, lost.item()
+        self._exact, self._rounding = _exact(centred), _rounding(centred)
+
+    @classmethod
+    def about(cls, given: Tensor) -> ProjectedLoops:
+        """Return what scores by ``given`` centroids ``(k, d)`` along directions of theirs."""
+        mean = given.mean(0)  # rows are not centred: what they share lies along it
+        centred = Centred.about(mean, given)
+        product = cls(centred, Subspace(centred.centroids, DIRECTIONS, mean))
+        product.size = _SAMPLE
+        return product
+
+    def score(self, rows: Tensor, found: Found) -> bool:
+        """Fill in what is ``found`` of ``rows (b, d)``, if that pays: labels and leads."""
+        if not self._sees:
+            return False
+        n_scored = run(
+            projected.label,
+            projected.label_on_threads,
+            rows.to(self._dtype).contiguous().numpy(),
+            self._directions,
+            self._seen,
+            self._exact,
+            self._rounding,
+            found.labels.numpy(),
+            found.leads.numpy(),
+        )
+        (k, d), self.n_scored = self._exact[0].shape, self.n_scored + n_scored
+        self.size = _rows_at_once(k, d)
+        return bool(n_scored <= _SHARE * len(rows) * k)
 
 
 def _rows_at_once(k: int, d: int) -> int:

@@ -9,35 +9,39 @@ from torchkm.kernels.compiled.jit import in_order, side_by_side
 # Rows that a thread takes at a time.
 ROWS = 64
 
-# A lead of which no more is known than that it is one.
-SURE = np.float32(2.0**-126)
+# What is known of scores where none is.
+UNKNOWN = np.int32(-1), np.float32(0)
+
+# A lead of which no more is known than that it is one, and the least that is; and none.
+SURE, _NONE = np.float32(2.0**-126), np.float32(0)
 
 
 @in_order
-def tell_apart(row, norm, rivals, exact, rounding):
-    """Return which of the ``rivals (r,)`` is best for a row, and by how much more than rounding.
+def tell_apart(row, norm, rivals, known, exact, rounding):
+    """Return which of the ``rivals (r,)`` is best for a row, and whether it leads: ``SURE``, or 0.
 
-    By their scores; where these are too close, by squared distances.
+    By their scores, of which one may be ``known``: whose it is, or -1, and what. Where scores are
+    too close, by squared distances. How far it leads is not said, as others may be less behind.
     """
+    guess, known_score = known
     centroids, bias, given = exact
     per_norm, lost, per_sq_distance = rounding
     first = second = row.dtype.type(-np.inf)
     label = rivals[0]
     for c in rivals:
-        score = dot(row, centroids[c]) + bias[c]
+        score = known_score if c == guess else dot(row, centroids[c]) + bias[c]
         if score > first:
             first, second, label = score, first, c
         else:
             second = max(second, score)
-    lead = first - second - (norm * per_norm + lost)
-    if lead > 0:
-        return label, lead
+    if first - second > norm * per_norm + lost:
+        return label, SURE
     return nearest(row, rivals, given, per_sq_distance)
 
 
 @in_order
 def nearest(row, rivals, given, per_sq_distance):
-    """Return which of the ``rivals (r,)`` is nearest, and by how much more than rounding.
+    """Return which of the ``rivals (r,)`` is nearest, and whether it leads: ``SURE``, or 0.
 
     By squared differences from the centroids as they were ``given (k, d)``, which lose the share
     ``per_sq_distance`` of their sum.
@@ -50,7 +54,7 @@ def nearest(row, rivals, given, per_sq_distance):
             first, second, label = sq_distance, first, c
         else:
             second = min(second, sq_distance)
-    return label, second - first - per_sq_distance * second
+    return label, SURE if second - first > per_sq_distance * second + SURE else _NONE
 
 
 @in_order
