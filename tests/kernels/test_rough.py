@@ -137,6 +137,85 @@ def test_few_digits_are_sooner_than_few_directions(seen_along, monkeypatch, gene
     assert not seen_along
 
 
+@pytest.fixture
+def in_loops(monkeypatch):
+    """Look along directions in loops, whatever that saves; count the batches that were left."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(bfloat16, "pays", lambda: False)
+    monkeypatch.setattr(rough, "_SAVED", 1)
+    left, in_parts = [], rough._in_parts
+    monkeypatch.setattr(rough, "_in_parts", lambda *args: left.append(args[0]) or in_parts(*args))
+    return left
+
+
+def along_few(n, k, generator, d=160):
+    """Return rows and centroids that mostly lie along ten directions."""
+    directions = torch.randn(10, d, generator=generator)
+    x, centroids = (torch.randn(m, 10, generator=generator) @ directions for m in (n, k))
+    return x + torch.randn(n, d, generator=generator), centroids + 2
+
+
+@pytest.mark.parametrize("unit_rows", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_loops_make_no_guesses(dtype, unit_rows, in_loops, generator):
+    x, centroids = (t.to(dtype) for t in along_few(5000, 200, generator))
+    if unit_rows:
+        centroids = torch.nn.functional.normalize(centroids.double()).to(dtype)
+    directions = Directions()
+    for batch in x.split(1000):
+        rows = torch.nn.functional.normalize(batch.double()) if unit_rows else batch.double()
+        origin = rows.mean(0).to(torch.promote_types(dtype, torch.float32))
+        counts, sums, inertia = rough.sums(batch, centroids, unit_rows, origin, directions)
+        truth, sq_distances = nearest_in_float64(rows, centroids)
+        wrong = (counts - torch.bincount(truth, minlength=200)).abs().sum()
+        assert wrong == 0 or (unit_rows and dtype != torch.float64 and wrong <= 2)
+        assert counts.dtype == torch.float64
+        assert sums.dtype == origin.dtype
+        truth = torch.zeros(200, 160, dtype=torch.float64).index_add_(0, truth, rows)
+        if not wrong:
+            torch.testing.assert_close(sums.double(), truth, rtol=1e-4, atol=1e-3)
+        assert inertia.item() == pytest.approx(sq_distances.sum().item(), rel=1e-3)
+    assert len(in_loops) == 2  # before there are directions
+
+
+def test_a_batch_with_ties_or_of_other_directions_is_left_to_products(in_loops, generator):
+    x, centroids = along_few(6000, 200, generator)
+    most = nearest_in_float64(x, centroids)[0].mode().values
+    centroids[199] = centroids[most]
+    directions, batches = Directions(), x.split(1000)
+    for n_left, batch in zip((1, 2, 3, 4, 4, 4), batches, strict=True):
+        counts, _, _ = rough.sums(batch, centroids, False, 0 * batch[0], directions)
+        truth, _ = nearest_in_float64(batch, centroids)
+        assert torch.equal(counts, torch.bincount(truth, minlength=200).double())
+        assert len(in_loops) == n_left
+        if len(in_loops) == 4:  # from the next directions on there are no ties
+            centroids[199] += 50
+    random = torch.randn(1000, 160, generator=generator)
+    rough.sums(random, random[:200], False, 0 * random[0], directions)
+    assert len(in_loops) == 5
+
+
+def test_rows_that_are_no_numbers_are_not_added_up_in_loops(in_loops, generator):
+    x, centroids = along_few(3000, 200, generator)
+    directions, batches = Directions(), list(x.split(1000))
+    batches[2] = batches[2].clone()
+    batches[2][3, 4] = torch.inf
+    found = [rough.sums(batch, centroids, False, 0 * x[0], directions) for batch in batches]
+    assert [part is None for part in found] == [False, False, True]
+
+
+@pytest.mark.parametrize("digits", [int8, bfloat16])
+def test_few_digits_are_sooner_than_loops(digits, in_loops, monkeypatch, generator):
+    if digits is int8:
+        need_eight_bits()
+    monkeypatch.setattr(digits, "pays", lambda: True)
+    x, centroids = along_few(4000, 200, generator)
+    directions = Directions()
+    for batch in x.split(1000):
+        rough.sums(batch, centroids, False, batch.mean(0), directions)
+    assert len(in_loops) == 4
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_guesses_in_eight_bits_are_nearly_those_of_whole_rows(dtype, in_eight_bits, generator):
     x, centroids = mixture(3000, 90, 150, generator, spread=0.7)

@@ -69,9 +69,10 @@ class MiniBatchKMeans(Exchange, CentroidEstimator):
     device : str, torch.device or None, default=None
         Where to compute; None is where the rows are. Results go back to where the rows came from.
     precision : {'auto', 'float32'}, default='auto'
-        What batches are scored in. 'auto' takes bfloat16 where the CPU has instructions for it,
-        and float32 for float64 rows elsewhere, if centroids are not given; 'float32' the digits
-        of the rows. Labels of all rows are always exact.
+        What batches are scored in. 'auto' takes the fewest digits that the CPU has fast
+        instructions for, eight bits or bfloat16, and along directions or in float32 elsewhere, if
+        centroids are not given; 'float32' the digits of the rows. Labels of all rows are always
+        exact.
     metric : {'euclidean', 'cosine'}, default='euclidean'
         'cosine' is spherical k-means: rows and centroids have unit length, distances are chords.
 
