@@ -196,6 +196,15 @@ def test_equal_centroids_are_in_doubt_and_go_to_the_first(product, generator):
     assert torch.equal(found, nearest_in_float64(x, centroids))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_rounding_alone_tells_apart_is_in_doubt(product, dtype, generator):
+    """The same numbers in another order: their squares add up to a little more or less."""
+    numbers = torch.randn(40, generator=generator, dtype=torch.float64).to(dtype)
+    order = torch.stack([torch.randperm(40, generator=generator) for _ in range(30)])
+    assert numbers[order].square().sum(1).unique().numel() > 1
+    assert len(proof.labels(torch.zeros(100, 40, dtype=dtype), numbers[order])[1]) == 100
+
+
 def test_whole_rows_are_multiplied_where_directions_tell_nothing(monkeypatch, generator):
     monkeypatch.setattr(bfloat16, "pays", lambda: False)
     look_along_directions(monkeypatch)

@@ -178,16 +178,21 @@ def test_loops_make_no_guesses(dtype, unit_rows, in_loops, generator):
     assert len(in_loops) == 2  # before there are directions
 
 
-def test_a_batch_with_ties_or_of_other_directions_is_left_to_products(in_loops, generator):
+def test_a_batch_with_ties_or_of_other_directions_is_left_to_products(
+    in_loops, monkeypatch, generator
+):
+    tried, fill = [], rough.fill
+    monkeypatch.setattr(rough, "fill", lambda *args: tried.append(args[0]) or fill(*args))
     x, centroids = along_few(6000, 200, generator)
     most = nearest_in_float64(x, centroids)[0].mode().values
     centroids[199] = centroids[most]
     directions, batches = Directions(), x.split(1000)
-    for n_left, batch in zip((1, 2, 3, 4, 4, 4), batches, strict=True):
+    n_left, n_tried = (1, 2, 3, 4, 4, 4), (0, 0, 1, 1, 2, 3)  # not before the next directions
+    for left, tries, batch in zip(n_left, n_tried, batches, strict=True):
         counts, _, _ = rough.sums(batch, centroids, False, 0 * batch[0], directions)
         truth, _ = nearest_in_float64(batch, centroids)
         assert torch.equal(counts, torch.bincount(truth, minlength=200).double())
-        assert len(in_loops) == n_left
+        assert (len(in_loops), len(tried)) == (left, tries)
         if len(in_loops) == 4:  # from the next directions on there are no ties
             centroids[199] += 50
     random = torch.randn(1000, 160, generator=generator)

@@ -34,7 +34,7 @@ def add_on_threads(rows, origin, labels, sums, squares):
 
 @in_order
 def _add_part(rows, origin, labels, sums, squares, part):
-    some = slice(part * NUMBERS, min((part + 1) * NUMBERS, len(origin)))
+    some = slice(part * NUMBERS, (part + 1) * NUMBERS)
     zeros, square = origin[some], 0.0
     for i in range(len(rows)):
         row, total = rows[i, some], sums[np.uint64(labels[i]), some]
