@@ -30,8 +30,9 @@ def see(centroids, bias, directions, per_square, aims, rests):
         wide.measure(run, squares)
         wide.score(run, directions, along)
         _measure_rest(along, squares, per_square, left)
-        for i in range(len(run)):
-            aims[start + i, :m] = along[:, i]
+        for i in range(len(run)):  # to assign arrays takes seconds to compile, for what it may raise
+            for j in range(m):
+                aims[start + i, j] = along[j, i]
             aims[start + i, m] = bias[start + i]
             rests[start + i] = left[i]
 
@@ -95,7 +96,8 @@ def label_on_threads(rows, directions, seen, exact, rounding, labels, leads):
 @in_order
 def _measure_rest(along, squares, per_square, left):
     """Write what is ``left (RUN,)`` of rows beyond what they are ``along (m, RUN)``, or more."""
-    left[:] = squares
+    for i in range(RUN):
+        left[i] = squares[i]
     for j in range(len(along)):
         for i in range(RUN):
             left[i] -= along[j, i] * along[j, i]
