@@ -3,18 +3,24 @@
 import pytest
 import torch
 
-from torchkm.kernels import OrderedRows, Tracker, bfloat16, projected, scorer, subspace
+from torchkm.kernels import OrderedRows, Tracker, bfloat16, compiled, projected, scorer, subspace
 from torchkm.kernels.direct import DirectScorer
 from torchkm.kernels.projected import ProjectedScorer
 
 
-@pytest.fixture(autouse=True)
-def small_problems_too(monkeypatch):
+@pytest.fixture(autouse=True, params=["in loops", "in products"])
+def small_problems_too(request, monkeypatch):
     """Look along a few directions at rows and centroids of any size, on any machine."""
+    if request.param == "in loops":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(compiled, "available", lambda: False)
     monkeypatch.setattr(bfloat16, "pays", lambda: False)
     monkeypatch.setattr(projected, "_DIRECTIONS", 12)
+    monkeypatch.setattr(projected, "_IN_LOOPS", 12)
     monkeypatch.setattr(subspace, "_WIDE", 1)
     monkeypatch.setattr(scorer, "_WORTH_A_LOOK", 1)
+    monkeypatch.setattr(scorer, "_WORTH_A_LOOP", 1)
 
 
 def rows_of(n, d, rank, generator, noise=0.3):
@@ -39,6 +45,7 @@ def both(x, k, monkeypatch, order=None, weight=None, unit_rows=False):
     rows = OrderedRows(x, order, 0 * origin if unit_rows else origin, unit_rows)
     looks = Tracker(rows, weight, k)
     monkeypatch.setattr(scorer, "_WORTH_A_LOOK", 2**62)
+    monkeypatch.setattr(scorer, "_WORTH_A_LOOP", 2**62)
     whole = Tracker(rows, weight, k)
     assert isinstance(looks._scorer, ProjectedScorer)
     assert isinstance(whole._scorer, DirectScorer)

@@ -7,17 +7,23 @@ the centroids lie along by then. A pass reads the projections, and of some rows 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from torchkm.kernels import compiled
 from torchkm.kernels.direct import DirectScorer, Entered, Scored
 from torchkm.kernels.layout import rows_of
-from torchkm.kernels.rivals import Found, among
-from torchkm.kernels.rows import OrderedRows, Places, length, parts
+from torchkm.kernels.rivals import Fetch, Found, among
+from torchkm.kernels.rows import OrderedRows, Places, Standing, length, numbers_of, parts
 from torchkm.kernels.subspace import Aim, Subspace, width
 
-_DIRECTIONS = 96
+if TYPE_CHECKING:
+    from torchkm.kernels.compiled.look import KeptLoops
+
+# So many, and so many in loops, where rivals cost less.
+_DIRECTIONS, _IN_LOOPS = 96, 40
 
 # Rows that have grown by this factor are projected onto new directions.
 _GROWN = 1.5
@@ -31,8 +37,11 @@ class ProjectedScorer:
         self._exact = DirectScorer(rows, k)
         self.precision = self._exact.precision
         self.norms = self._exact.norms  # (n,)
-        self._left = torch.empty(len(rows), width(_DIRECTIONS), device="cpu")
+        self._in_loops = compiled.available()
+        self._m = _IN_LOOPS if self._in_loops else _DIRECTIONS
+        self._left = torch.empty(len(rows), width(self._m), device="cpu")
         self._buffer = rows.buffer(rows_of(k, self.norms.device))
+        self._at_once = len(rows) if self._in_loops and rows.stand else len(self._buffer)
         self._n_projected = 0  # when the directions were chosen
         self._pays = True  # since then
 
@@ -53,7 +62,7 @@ class ProjectedScorer:
             torch.linalg.vector_norm(rows, dim=1, out=self.norms[part])
             found = self._room(part)
             self._subspace.project(rows, found.norms, self._left[part])
-            self._aim.look(self._left[part], among(rows, rows.dtype), found)
+            self._look(part, found, rows)
             yield Entered(part, rows, self._in_full(part, _scored(found)))
             self._pays = self._aim.pays
 
@@ -73,7 +82,7 @@ class ProjectedScorer:
             return self._exact.score(places, labels)
         found = self._room(places)
         start = 0
-        for part in parts(places, len(self._buffer)):
+        for part in parts(places, self._at_once):
             at = slice(start, start + length(part))
             self._look(part, found.part(at))
             start = at.stop
@@ -86,7 +95,7 @@ class ProjectedScorer:
 
     def _choose_directions(self, new: slice) -> None:
         """Project the rows before the ``new`` ones onto directions of the centroids of today."""
-        self._subspace = Subspace(self._centred, _DIRECTIONS)
+        self._subspace = Subspace(self._centred, self._m)
         self._n_projected, self._aim = new.stop, self._aimed()
         self._pays = self._aim.pays
         if not self._pays:
@@ -95,16 +104,33 @@ class ProjectedScorer:
             rows = self._rows.shifted(part, self._buffer)
             self._subspace.project(rows, self.norms[part], self._left[part])
 
-    def _aimed(self) -> Aim:
-        centred, bias = self._centred, -self._exact.half_norms
-        return Aim(self._subspace, centred, bias, self._exact.rounding, centred)
+    def _aimed(self) -> Aim | KeptLoops:
+        centred, bias, rounding = self._centred, -self._exact.half_norms, self._exact.rounding
+        if not self._in_loops:
+            return Aim(self._subspace, centred, bias, rounding, centred)
+        from torchkm.kernels.compiled.look import KeptLoops
 
-    def _look(self, places: Places, found: Found) -> None:
+        return KeptLoops(self._subspace, centred, bias, rounding)
+
+    def _look(self, places: Places, found: Found, rows: Tensor | None = None) -> None:
+        """Look at the projections of rows, and where need be at ``rows (b, d)``: as they are."""
+        if isinstance(self._aim, Aim):
+            fetch = self._fetching(places) if rows is None else among(rows, rows.dtype)
+            self._aim.look(self._left[places], fetch, found)
+            return
+        if rows is None:
+            standing = self._rows.standing(places, self._buffer)
+        else:
+            standing = Standing.alone(rows)
+        into = found._replace(norms=self.norms)
+        self._aim.look(self._left, numbers_of(places), standing, into)
+
+    def _fetching(self, places: Places) -> Fetch:
         def fetch(at: Tensor) -> tuple[Tensor, Tensor]:
             rows = self._rows.shifted(_within(places, at), self._buffer)
             return rows, torch.arange(len(rows), device="cpu")
 
-        self._aim.look(self._left[places], fetch, found)
+        return fetch
 
     def _in_full(self, places: Places, scored: Scored) -> Scored:
         """Score rows that are still in doubt."""

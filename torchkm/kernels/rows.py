@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,19 @@ from torchkm.kernels.layout import unit
 
 # Positions of rows in their order: a run of them, or any.
 Places = slice | Tensor
+
+
+class Standing(NamedTuple):
+    """Where rows stand: those ``which (b,)`` of a ``matrix (r, d)``, less an ``origin (d,)``."""
+
+    matrix: Tensor
+    which: Tensor
+    origin: Tensor
+
+    @classmethod
+    def alone(cls, rows: Tensor) -> Standing:
+        """Return where shifted ``rows (b, d)`` stand, of which there are no others."""
+        return cls(rows, torch.arange(len(rows), device="cpu"), torch.zeros_like(rows[0]))
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,20 @@ class OrderedRows:
             return None
         return x[places] if x.dtype == self.origin.dtype and x.is_contiguous() else None
 
+    @property
+    def stand(self) -> bool:
+        """Whether nothing but the origin is to be taken from rows on a CPU, in whatever order."""
+        x = self.x
+        if isinstance(x, CsrRows) or self.unit_rows or x.device.type != "cpu":
+            return False
+        return x.dtype == self.origin.dtype and x.is_contiguous()
+
+    def standing(self, places: Places, buffer: Tensor) -> Standing:
+        """Return where the rows of ``places`` stand: where they lie, or in the ``buffer``."""
+        if not self.stand or isinstance(self.x, CsrRows):
+            return Standing.alone(self.shifted(places, buffer))
+        return Standing(self.x, numbers_of(self.index(places)), self.origin)
+
     def index(self, places: Places) -> Places:
         """Return where in ``x`` the rows of ``places`` lie."""
         return places if self.order is None else self.order[places]
@@ -70,6 +97,13 @@ class OrderedRows:
 
 def _sparse(x: CsrRows, index: Places) -> CsrRows:
     return x.between(index.start, index.stop) if isinstance(index, slice) else x.take(index)
+
+
+def numbers_of(places: Places) -> Tensor:
+    """Return places one by one ``(b,)``."""
+    if isinstance(places, slice):
+        return torch.arange(places.start, places.stop, device="cpu")
+    return places
 
 
 def length(places: Places) -> int:

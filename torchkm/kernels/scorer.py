@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from torchkm.kernels import bfloat16
+from torchkm.kernels import bfloat16, compiled
 from torchkm.kernels.certified import CertifiedScorer
 from torchkm.kernels.direct import DirectScorer, Entered, Scored
 from torchkm.kernels.projected import ProjectedScorer
@@ -20,8 +20,8 @@ PRECISIONS = ("auto", "bfloat16", "float32")
 # Numbers of centroids from which products are worth rounding for.
 _MANY = 2**11
 
-# Bytes of centroids from which on rows are worth looking at along a few directions.
-_WORTH_A_LOOK = 2**18
+# Bytes of centroids from which on rows are worth looking at along a few directions, and in loops.
+_WORTH_A_LOOK, _WORTH_A_LOOP = 2**18, 2**17
 
 
 class Scorer(Protocol):
@@ -54,6 +54,7 @@ def scorer(rows: OrderedRows, k: int, precision: str) -> Scorer:
     pays = precision == "auto" and k * d >= _MANY and able and bfloat16.pays()
     if precision == "bfloat16" or pays:
         return CertifiedScorer(rows, k)
-    if on_cpu and is_worth_it(k, d, rows.origin.dtype, _WORTH_A_LOOK):
+    least = _WORTH_A_LOOP if compiled.available() else _WORTH_A_LOOK
+    if on_cpu and is_worth_it(k, d, rows.origin.dtype, least):
         return ProjectedScorer(rows, k)
     return DirectScorer(rows, k)

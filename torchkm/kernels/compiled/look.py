@@ -14,6 +14,7 @@ from torchkm.kernels.compiled.jit import run
 from torchkm.kernels.compiled.wide_tile import aims_of
 from torchkm.kernels.looks import Centred
 from torchkm.kernels.rivals import Found
+from torchkm.kernels.rows import Standing
 from torchkm.kernels.scratch import room
 from torchkm.kernels.subspace import Subspace, vanished
 
@@ -144,6 +145,61 @@ class ProjectedLoops:
         return bool(n_scored <= _SHARE * len(rows) * k)
 
 
+class KeptLoops:
+    """Bounds of scores of rows whose projections are kept, and scores in full where need be.
+
+    Args:
+        subspace: the directions of the projections.
+        centroids: ``(k, d)``, at least two, shifted as rows are.
+        bias: what makes a score of a product ``(k,)``.
+        rounding: what the difference of two scores loses, for each unit of a row's norm ``()`` and
+            whatever the row ``()``.
+    """
+
+    def __init__(
+        self, subspace: Subspace, centroids: Tensor, bias: Tensor, rounding: tuple[Tensor, Tensor]
+    ) -> None:
+        (k, d), norms = centroids.shape, torch.linalg.vector_norm(centroids, dim=1)
+        along, rests = subspace.show(centroids)
+        aims = torch.cat([along, bias.unsqueeze(1)], dim=1).float()  # (k, m + 1)
+        lost = subspace.rounding * bias.abs().max() + vanished(d, norms)
+        self._seen = aims.numpy(), rests.float().numpy(), lost.item()
+        self._exact = centroids.numpy(), bias.numpy(), centroids.numpy()
+        self._rounding = _as_floats(rounding, d, centroids.dtype)
+        self._k, self._n_rows, self._n_scored = k, 0, 0
+        self._sees = subspace.holds(rests, norms)
+
+    @property
+    def pays(self) -> bool:
+        """Whether looking promises to be better than to multiply all rows out, and so far was."""
+        return self._sees and self._n_scored <= _SHARE * self._n_rows * self._k
+
+    def look(self, kept: Tensor, places: Tensor, rows: Standing, into: Found) -> None:
+        """Find the best centroid of each row.
+
+        Args:
+            kept: all rows as ``Subspace.project`` writes them ``(n, m + 2)``.
+            places: of those to look at ``(b,)``.
+            rows: where these stand.
+            into: where the norms of all rows stand ``(n,)``, and what is found goes.
+        """
+        self._n_rows += len(places)
+        self._n_scored += run(
+            projected.look,
+            projected.look_on_threads,
+            kept.numpy(),
+            places.numpy(),
+            rows.matrix.numpy(),
+            rows.which.numpy(),
+            rows.origin.numpy(),
+            into.norms.numpy(),
+            self._seen,
+            self._exact,
+            self._rounding,
+            (into.labels.numpy(), into.best.numpy(), into.leads.numpy()),
+        )
+
+
 def _rows_at_once(k: int, d: int) -> int:
     return max(1, _NUMBERS // max(k, d))
 
@@ -155,9 +211,14 @@ def _exact(centred: Centred) -> tuple[Any, ...]:
 
 
 def _rounding(centred: Centred) -> tuple[float, float, float]:
+    return _as_floats(centred.rounding(), centred.given.shape[1], centred.given.dtype)
+
+
+def _as_floats(
+    rounding: tuple[Tensor, Tensor], d: int, dtype: torch.dtype
+) -> tuple[float, float, float]:
     """Return what the lead of a score loses: see ``compiled/rivals.py``."""
-    per_norm, lost = centred.rounding()
-    d, unit = centred.given.shape[1], torch.finfo(centred.given.dtype).eps
+    per_norm, lost = rounding
     # Squares of differences are added up in float64, whose rounding is all of theirs there.
-    per_sq_distance = unit * (4 if centred.given.dtype == torch.float32 else d + 4)
+    per_sq_distance = torch.finfo(dtype).eps * (4 if dtype == torch.float32 else d + 4)
     return per_norm.item(), lost.item(), per_sq_distance

@@ -1,8 +1,7 @@
 """Wide rows along a few directions, and in full where that leaves a doubt.
 
-What rows are along the directions bounds all of their scores (see ``kernels/subspace.py``). The
-centroid of the best is a guess, which is multiplied out, and so are its rivals, while the row is at
-hand: centroids whose bounds are no lower than what the guess has for sure.
+What rows are along the directions bounds all of their scores (see ``kernels/subspace.py``). Either
+they are projected while they are at hand, or that was kept of them, as they are looked at again.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from torchkm.kernels.compiled import columns, wide
+from torchkm.kernels.compiled import bounds, columns, wide
 from torchkm.kernels.compiled.columns import RUN
 from torchkm.kernels.compiled.jit import in_order, on_threads
-from torchkm.kernels.compiled.rivals import SURE, dot, tell_apart
 
 # Rows that a thread takes at a time.
 _ROWS = 4 * RUN
@@ -30,8 +28,8 @@ def see(centroids, bias, directions, per_square, aims, rests):
         wide.measure(run, squares)
         wide.score(run, directions, along)
         _measure_rest(along, squares, per_square, left)
-        for i in range(len(run)):  # to assign arrays takes seconds to compile, for what it may raise
-            for j in range(m):
+        for i in range(len(run)):
+            for j in range(m):  # to assign them takes seconds to compile, for what may be raised
                 aims[start + i, j] = along[j, i]
             aims[start + i, m] = bias[start + i]
             rests[start + i] = left[i]
@@ -59,27 +57,21 @@ def label(rows, directions, seen, exact, rounding, labels, leads):
         How many scores were multiplied out.
     """
     aims, rests, per_square, lost = seen
-    k, dtype = len(aims), rests.dtype
+    dtype, k = rests.dtype, len(aims)
     along, scores = columns.room(len(directions), rests), np.empty((k, RUN), dtype)
-    squares, left = np.empty(RUN, dtype), np.empty(RUN, dtype)
-    best, least = np.empty(RUN, dtype), np.empty(RUN, dtype)
-    found, rivals = np.empty(RUN, np.int32), np.empty((RUN, k), np.int64)
-    n_rivals, n_scored = np.empty(RUN, np.int64), 0
+    left, norms, best = np.empty(RUN, dtype), np.empty(RUN, dtype), np.empty(RUN, dtype)
+    work, n_scored = bounds.room(k, rests), 0
     for start in range(0, len(rows), RUN):
         some = slice(start, min(start + RUN, len(rows)))
         run = rows[some]
-        wide.measure(run, squares)
+        wide.measure(run, norms)
         wide.score(run, directions, along)
-        _measure_rest(along, squares, per_square, left)
+        _measure_rest(along, norms, per_square, left)
+        for i in range(RUN):
+            norms[i] = np.sqrt(norms[i])
         columns.score_run(along, aims, scores)
-        wide.find_best(scores, best, found)
-        _multiply(run, found, exact, best)
-        _lower(best, squares, rounding, lost, least)
-        _find_rivals(scores, left, rests, least, rivals, n_rivals)
-        known = found, best, squares
-        n_scored += _settle(
-            run, known, rivals, n_rivals, exact, rounding, labels[some], leads[some]
-        )
+        of_run, found = (scores, left, norms), (labels[some], best, leads[some])
+        n_scored += bounds.settle(run, of_run, (rests, lost), exact, rounding, work, found)
     return n_scored
 
 
@@ -106,57 +98,60 @@ def _measure_rest(along, squares, per_square, left):
 
 
 @in_order
-def _multiply(rows, found, exact, scores):
-    """Write the ``scores (RUN,)`` of ``rows (r, d)`` by what was ``found (RUN,)`` for them."""
-    centroids, bias, _ = exact
-    for i in range(len(rows)):
-        scores[i] = dot(rows[i], centroids[found[i]]) + bias[found[i]]
+def look(kept, places, rows, which, origin, norms, seen, exact, rounding, found):
+    """Find the best of ``k`` centroids for rows whose projections are kept.
 
+    Args:
+        kept: rows along ``m`` directions, and the length of what is left, or more ``(n, > m)``.
+        places: of some of these ``(b,)``.
+        rows: ``(r, d)``.
+        which: of them stands at each place ``(b,)``.
+        origin: what they are shifted by ``(d,)``.
+        norms: of all rows, shifted ``(n,)``.
+        seen: what ``label`` is given of centroids, but for ``per_square``.
+        exact: see ``label``; of shifted rows.
+        rounding: see ``label``.
+        found: see ``bounds.settle``.
 
-@in_order
-def _lower(scores, squares, rounding, lost, least):
-    """Write what the bound of a score is at ``least (RUN,)`` that may be as good as another is.
-
-    Whatever rounding has done to both.
+    Returns:
+        How many scores were multiplied out beyond those of guesses.
     """
-    per_norm, at_least, _ = rounding
-    for i in range(RUN):
-        least[i] = scores[i] - (np.sqrt(squares[i]) * per_norm + at_least) - lost
-
-
-@in_order
-def _find_rivals(scores, left, rests, least, rivals, n_rivals):
-    """Write the ``rivals (RUN, k)`` of which no bound of a score is less, rising; and how many."""
-    n_rivals[:] = 0
-    hits = np.empty(RUN, np.bool_)
-    for c in range(len(scores)):
-        n_hits = np.int32(0)
-        for i in range(RUN):
-            hits[i] = not scores[c, i] + left[i] * rests[c] < least[i]
-            n_hits += np.int32(hits[i])
-        if n_hits:
-            for i in range(RUN):
-                if hits[i]:
-                    rivals[i, n_rivals[i]] = c
-                    n_rivals[i] += 1
-
-
-@in_order
-def _settle(rows, known, rivals, n_rivals, exact, rounding, labels, leads):
-    """Write labels and leads of ``rows (r, d)`` by their rivals; return how many were scored.
-
-    Of the rows is ``known`` whose score was multiplied out, that score, and their squares.
-    """
-    found, best, squares = known
-    n_scored = 0
-    for i in range(len(rows)):
-        norm, n = np.sqrt(squares[i]), n_rivals[i]
-        labels[i], leads[i] = 0, -1
-        if n == 0 or not norm < np.inf:
-            continue
-        labels[i], leads[i] = rivals[i, 0], SURE
-        if n > 1:
-            guess, some = (found[i], best[i]), rivals[i, :n]
-            labels[i], leads[i] = tell_apart(rows[i], norm, some, guess, exact, rounding)
-            n_scored += n
+    (aims, rests, lost), (labels, best, leads) = seen, found
+    k, m = len(aims), aims.shape[1] - 1
+    along, scores = columns.room(m, rests), np.zeros((k, RUN), rests.dtype)
+    numbers, zeros = np.zeros((RUN, m), rests.dtype), np.zeros(m, rests.dtype)
+    run, left = np.empty((RUN, len(origin)), origin.dtype), np.zeros(RUN, rests.dtype)
+    of_run, work, n_scored = np.zeros(RUN, norms.dtype), bounds.room(k, norms), 0
+    for start in range(0, len(places), RUN):
+        some = slice(start, min(start + RUN, len(places)))
+        for i in range(some.stop - start):
+            place = places[start + i]
+            left[i], of_run[i] = kept[place, m], norms[place]
+            _shift(kept[place], zeros, numbers[i])
+            _shift(rows[which[start + i]], origin, run[i])
+        columns.turn(numbers, zeros, along, 0)
+        columns.score_run(along, aims, scores)
+        known, into = (scores, left, of_run), (labels[some], best[some], leads[some])
+        shifted = run[: some.stop - start]
+        n_scored += bounds.settle(shifted, known, (rests, lost), exact, rounding, work, into)
     return n_scored
+
+
+@on_threads
+def look_on_threads(kept, places, rows, which, origin, norms, seen, exact, rounding, found):
+    """Do what ``look`` does, on as many threads as there are."""
+    n_scored = 0
+    for part in prange(-(-len(places) // _ROWS)):
+        some = slice(part * _ROWS, (part + 1) * _ROWS)
+        into = found[0][some], found[1][some], found[2][some]
+        n_scored += look(
+            kept, places[some], rows, which[some], origin, norms, seen, exact, rounding, into
+        )
+    return n_scored
+
+
+@in_order
+def _shift(row, origin, into):
+    """Write as many numbers of a row ``(> m,)`` as there is room for ``(m,)``, less the origin."""
+    for j in range(len(into)):
+        into[j] = row[j] - origin[j]

@@ -23,9 +23,21 @@ def tell_apart(row, norm, rivals, known, exact, rounding):
     By their scores, of which one may be ``known``: whose it is, or -1, and what. Where scores are
     too close, by squared distances. How far it leads is not said, as others may be less behind.
     """
-    guess, known_score = known
     centroids, bias, given = exact
     per_norm, lost, per_sq_distance = rounding
+    label, first, second = compare(row, rivals, known, centroids, bias)
+    if first - second > norm * per_norm + lost:
+        return label, SURE
+    return nearest(row, rivals, given, per_sq_distance)
+
+
+@in_order
+def compare(row, rivals, known, centroids, bias):
+    """Return which of the ``rivals (r,)`` has the best score for a row, that, and the next best.
+
+    One may be ``known``: whose it is, or -1, and what.
+    """
+    guess, known_score = known
     first = second = row.dtype.type(-np.inf)
     label = rivals[0]
     for c in rivals:
@@ -34,9 +46,7 @@ def tell_apart(row, norm, rivals, known, exact, rounding):
             first, second, label = score, first, c
         else:
             second = max(second, score)
-    if first - second > norm * per_norm + lost:
-        return label, SURE
-    return nearest(row, rivals, given, per_sq_distance)
+    return label, first, second
 
 
 @in_order
